@@ -1,0 +1,47 @@
+package kernel
+
+// table is one implementation of every kernel that has more than the portable one.
+type table struct {
+	name             string
+	exp              func(y, x []float32)
+	expSum           func(y, x []float32, m float32) float32
+	max, sum         func(x []float32) float32
+	dot              func(a, b []float32) float32
+	axpy, scale      func(y []float32, a float32, x []float32)
+	mul, mulAdd      func(y, a, b []float32)
+	silu             func(y, x []float32)
+	siluGrad         func(dx, dy, x []float32)
+	swiglu           func(y, gate, up []float32)
+	swigluGrad       func(dgate, dup, dy, gate, up []float32)
+	rope             func(x []float32, ldx int, cos, sin []float32, rows, heads, p int, sign float32)
+	adamw            func(p, m, v, g []float32, s *AdamWStep)
+	rmsNorm          func(y, rstd, x, w []float32, rows, dim int, eps float32)
+	rmsNormGrad      func(dx, dw, dy, x, w, rstd []float32, rows, dim int)
+	gatedRMSNorm     func(y, rstd, x, z []float32, ldz int, w []float32, rows, groups, p int, eps float32)
+	gatedRMSNormGrad func(dx, dz, dw, dy, x, z []float32, ldz int, w, rstd []float32, rows, groups, p int)
+	conv1D           func(y []float32, ldy int, x []float32, ldx int, w, bias []float32, rows, dim, width int)
+	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
+	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
+	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
+	mulPanel         func(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool)
+}
+
+var portable = table{
+	name: "portable",
+	exp:  expPortable, expSum: expSumPortable, max: maxPortable, sum: sumPortable, dot: dotPortable,
+	axpy: axpyPortable, scale: scalePortable, mul: mulPortable, mulAdd: mulAddPortable,
+	silu: siluPortable, siluGrad: siluGradPortable, swiglu: swigluPortable, swigluGrad: swigluGradPortable,
+	rope: ropePortable, adamw: adamwPortable,
+	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
+	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
+	conv1D: conv1DPortable, ssdStep: ssdStepPortable,
+	gemm: gemmPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
+}
+
+// active is the implementation in use, chosen once at start.
+var active *table
+
+func init() { active = &portable }
+
+// Level names the implementation in use: portable, avx2 or avx512.
+func Level() string { return active.name }

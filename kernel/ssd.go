@@ -1,0 +1,39 @@
+package kernel
+
+// SSDStep advances the recurrent state of one head over tokens tokens, one after another:
+//
+//	s[j][i] = decay[t]·s[j][i] + dt[t]·x[t][i]·b[t][j]
+//	y[t][i] = Σ_j s[j][i]·c[t][j]                       for t ≥ quiet
+//
+// s is (n, p), the transpose of the paper's (p × N), so that vector lanes run along p and no sum is horizontal. The state after the
+// first write tokens is stored back in s (write = 0 leaves s as it was); the tokens after them are provisional. The first quiet
+// tokens give no output. Row t of x, b, c and y stands at t·ldx, t·ldb, t·ldc, t·ldy; decay and dt at t·ldh. The arithmetic
+// of a token is the same whatever tokens, write and quiet are: a token has the same bits alone, in a draft, and when it is replayed.
+func SSDStep(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int,
+	p, n, tokens, write, quiet int) {
+	active.ssdStep(y, ldy, s, decay, dt, ldh, x, ldx, b, ldb, c, ldc, p, n, tokens, write, quiet)
+}
+
+func ssdStepPortable(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int,
+	p, n, tokens, write, quiet int) {
+	state := s[:n*p]
+	for t := range tokens {
+		if t == write {
+			state = append([]float32(nil), state...) // from here on provisional
+		}
+		if t >= quiet {
+			clear(y[t*ldy:][:p])
+		}
+		a, d := decay[t*ldh], dt[t*ldh]
+		xt := x[t*ldx:][:p]
+		for j := range n {
+			sj, bj := state[j*p:][:p], b[t*ldb+j]
+			for i, v := range xt {
+				sj[i] = a*sj[i] + d*v*bj
+			}
+			if t >= quiet {
+				axpyPortable(y[t*ldy:][:p], c[t*ldc+j], sj)
+			}
+		}
+	}
+}
