@@ -1,0 +1,180 @@
+package autograd
+
+import (
+	"math"
+	"sync"
+
+	"krait/kernel"
+	"krait/tensor"
+)
+
+// Heads is the shape of an attention layer: H query heads of width P share K key-value heads, H/K each (grouped-query attention). A
+// positive Window limits a token to the last Window positions.
+type Heads struct{ H, K, P, Window int }
+
+// AttendRun is one sequence's rows in a batch: Len rows from row Start on. Cache holds the sequence's earlier keys and values, one KV for
+// each key-value head, and takes the new ones; nil is a fresh sequence that nobody continues.
+type AttendRun struct {
+	Start, Len int
+	Cache      []kernel.KV
+}
+
+// attendRows is the number of query rows in a block: enough to fill the matrix kernels, few enough that their scores stay in the cache.
+const attendRows = 56
+
+// scratchPool keeps the memory for scores between calls.
+var scratchPool = sync.Pool{New: func() any { return new([]float32) }}
+
+// Attend is causal softmax attention, softmax(q·kᵀ/√p)·v, within each run: q (rows, H·P), k and v (rows, K·P), result (rows, H·P).
+func Attend(t *Tape, q, k, v *tensor.Tensor, h Heads, runs []AttendRun) *tensor.Tensor {
+	defer t.Stop(Attention, t.Start())
+	a := &attend{Heads: h, group: h.H / h.K, q: q, k: k, v: v, runs: runs}
+	a.y = t.New(q.Rows(), h.H*h.P, q, k, v)
+	recording := t.Recording(q, k, v)
+	if recording {
+		a.stats = t.Scratch(2 * q.Rows() * h.H)
+		for _, r := range runs {
+			if r.Cache != nil {
+				panic("autograd: Attend with a cache has no gradient")
+			}
+		}
+	}
+	a.forward()
+	if recording {
+		t.Record(Attention, func() { a.backward(gradOrScratch(t, q), gradOrScratch(t, k), gradOrScratch(t, v)) })
+	}
+	return a.y
+}
+
+type attend struct {
+	Heads
+	group      int
+	q, k, v, y *tensor.Tensor
+	stats      []float32 // (rows, K, group, 2)
+	runs       []AttendRun
+}
+
+// forward appends the new keys and values, then attends block by block. Blocks are independent, so they spread over the cores.
+func (a *attend) forward() {
+	type block struct {
+		run, head, lo, hi int
+		kv                *kernel.KV
+	}
+	var blocks []block
+	step := max(1, attendRows/a.group)
+	work := 0
+	for i, r := range a.runs {
+		cache := r.Cache
+		if cache == nil {
+			cache = make([]kernel.KV, a.K)
+		}
+		for g := range a.K {
+			cache[g].P = a.P
+			o := r.Start*a.K*a.P + g*a.P
+			cache[g].Append(a.k.Data[o:], a.K*a.P, a.v.Data[o:], a.K*a.P, r.Len)
+			for lo := 0; lo < r.Len; lo += step {
+				blocks = append(blocks, block{i, g, lo, min(r.Len, lo+step), &cache[g]})
+			}
+			work += r.Len * cache[g].Len * a.group * a.P
+		}
+	}
+	run := func(i int) {
+		b := blocks[i]
+		r := a.runs[b.run]
+		a.block(b.kv, r.Start+b.lo, b.kv.Len-r.Len+b.lo, b.hi-b.lo, b.head)
+	}
+	if work < 1<<15 { // less than a hand-over to another core costs
+		for i := range blocks {
+			run(i)
+		}
+		return
+	}
+	kernel.Parallel(len(blocks), run)
+}
+
+// block attends tokens rows from row on, which stand at position pos of their sequence, for the query heads of key-value head g.
+func (a *attend) block(kv *kernel.KV, row, pos, tokens, g int) {
+	buf := scratchPool.Get().(*[]float32)
+	n := tokens * a.group
+	size := n * a.P
+	s := kernel.Grow(*buf, 2*size+n*(kv.Len+2*kernel.PanelWidth))
+	q, y := s[:size], s[size:2*size]
+	a.gather(q, a.q.Data, row, tokens, g)
+	kernel.Scale(q, a.scale(), q)
+	var stats []float32
+	if a.stats != nil {
+		stats = a.statsOf(row, tokens, g)
+	}
+	kernel.AttendBlock(y, stats, q, kv, pos, n, a.group, a.Window, s[2*size:])
+	for i := range tokens {
+		copy(a.y.Data[(row+i)*a.H*a.P+g*a.group*a.P:][:a.group*a.P], y[i*a.group*a.P:])
+	}
+	*buf = s
+	scratchPool.Put(buf)
+}
+
+func (a *attend) scale() float32 { return float32(1 / math.Sqrt(float64(a.P))) }
+
+// statsOf returns the place of a block's statistics. They are laid out head by head, so that a block's are contiguous.
+func (a *attend) statsOf(row, tokens, g int) []float32 {
+	return a.stats[2*a.group*(g*a.q.Rows()+row):][:2*a.group*tokens]
+}
+
+// gather copies the columns of the query heads of key-value head g: rows (token, head in group).
+func (a *attend) gather(dst, src []float32, row, tokens, g int) {
+	w := a.group * a.P
+	for i := range tokens {
+		copy(dst[i*w:][:w], src[(row+i)*a.H*a.P+g*w:])
+	}
+}
+
+// backward adds the gradients, one task for each run and key-value head, so that no two tasks write to the same place.
+func (a *attend) backward(dq, dk, dv []float32) {
+	kernel.Parallel(len(a.runs)*a.K, func(i int) { a.headGrad(dq, dk, dv, a.runs[i/a.K], i%a.K) })
+}
+
+func (a *attend) headGrad(dq, dk, dv []float32, r AttendRun, g int) {
+	p, ldk := a.P, a.K*a.P
+	o := r.Start*ldk + g*p
+	padded := (r.Len + kernel.PanelWidth - 1) / kernel.PanelWidth * kernel.PanelWidth
+	buf := scratchPool.Get().(*[]float32)
+	step := max(1, attendRows/a.group)
+	n := step * a.group
+	s := kernel.Grow(*buf, 5*padded*p+4*n*p+2*n*(padded+kernel.PanelWidth)+2*n*p)
+	take := func(m int) []float32 { x := s[:m:m]; s = s[m:]; return x }
+	whole := s
+	kv := kernel.KV{P: p, K: take(padded * p), V: take(padded * p)}
+	kv.Append(a.k.Data[o:], ldk, a.v.Data[o:], ldk, r.Len)
+	values := kernel.KV{P: p, K: take(padded * p), V: kv.V} // the values as panels; its own rows are the values again
+	values.Append(a.v.Data[o:], ldk, a.v.Data[o:], ldk, r.Len)
+	grad := &kernel.AttendGrad{P: p, LD: padded, K: kv.K, VPanels: values.K, DKT: take(padded * p), DVT: take(padded * p)}
+	clear(grad.DKT)
+	clear(grad.DVT)
+	grad.KRows = kv.V // from here on the rows hold the keys: nothing reads the values' rows any more
+	for t := range r.Len {
+		copy(grad.KRows[t*p:][:p], a.k.Data[o+t*ldk:])
+	}
+	q, y, dy, dqs := take(n*p), take(n*p), take(n*p), take(n*p)
+	for lo := 0; lo < r.Len; lo += step {
+		tokens := min(step, r.Len-lo)
+		size, row := tokens*a.group*p, r.Start+lo
+		a.gather(q, a.q.Data, row, tokens, g)
+		kernel.Scale(q[:size], a.scale(), q)
+		a.gather(y, a.y.Data, row, tokens, g)
+		a.gather(dy, a.y.Grad, row, tokens, g)
+		clear(dqs[:size])
+		kernel.AttendBlockGrad(dqs, dy, y, a.statsOf(row, tokens, g), q, grad, lo, tokens*a.group, a.group, a.Window, s)
+		w := a.group * p
+		for i := range tokens {
+			kernel.Axpy(dq[(row+i)*a.H*p+g*w:][:w], a.scale(), dqs[i*w:])
+		}
+	}
+	for t := range r.Len {
+		for i := range p {
+			dk[o+t*ldk+i] += grad.DKT[i*padded+t]
+			dv[o+t*ldk+i] += grad.DVT[i*padded+t]
+		}
+	}
+	*buf = whole[:cap(whole)]
+	scratchPool.Put(buf)
+}

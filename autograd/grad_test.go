@@ -1,0 +1,179 @@
+package autograd
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"krait/kernel"
+	"krait/tensor"
+)
+
+// gradTolerance bounds the error of a float32 gradient against central differences of a float32 forward whose result is summed in
+// float64, relative to the gradient's norm: the differences themselves are good to about 1e-3.
+const gradTolerance = 3e-3
+
+// check compares the gradients of f with central differences for every element of every input.
+func check(t *testing.T, f func(tape *Tape) *tensor.Tensor, inputs ...*tensor.Tensor) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, x := range inputs {
+		x.Grad = make([]float32, len(x.Data))
+	}
+	tape := NewTape()
+	y := f(tape)
+	weights := make([]float32, len(y.Data))
+	for i := range weights {
+		weights[i] = float32(rng.NormFloat64())
+	}
+	copy(y.Grad, weights)
+	tape.Backward()
+	objective := func() float64 {
+		var sum float64
+		for i, v := range f(nil).Data {
+			sum += float64(v) * float64(weights[i])
+		}
+		return sum
+	}
+	for n, x := range inputs {
+		var norm, worst float64
+		for _, g := range x.Grad {
+			norm += float64(g) * float64(g)
+		}
+		norm = math.Sqrt(norm/float64(len(x.Grad))) + 1e-3
+		for i, v := range x.Data {
+			const h = 1.0 / 128
+			x.Data[i] = v + h
+			up := objective()
+			x.Data[i] = v - h
+			down := objective()
+			x.Data[i] = v
+			want := (up - down) / (2 * h)
+			worst = max(worst, math.Abs(want-float64(x.Grad[i]))/norm)
+		}
+		if worst > gradTolerance {
+			t.Errorf("input %d %v: error %.2g of the gradient's RMS, want ≤ %g", n, x.Shape, worst, gradTolerance)
+		}
+	}
+}
+
+func random(rng *rand.Rand, scale float32, shape ...int) *tensor.Tensor {
+	x := tensor.New(shape...)
+	for i := range x.Data {
+		x.Data[i] = scale * float32(rng.NormFloat64())
+	}
+	return x
+}
+
+func TestGradients(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	r := func(shape ...int) *tensor.Tensor { return random(rng, 1, shape...) }
+	runs := []struct{ start, n int }{{0, 19}, {19, 1}, {20, 6}}
+	const rows = 26
+	t.Run("Embed", func(t *testing.T) {
+		table := r(7, 5)
+		check(t, func(tp *Tape) *tensor.Tensor { return Embed(tp, table, []int32{1, 6, 1, 0}) }, table)
+	})
+	t.Run("Linear", func(t *testing.T) {
+		x, w, b := r(9, 11), r(5, 11), r(5)
+		check(t, func(tp *Tape) *tensor.Tensor { return Linear(tp, x, Dense{w}, b) }, x, w, b)
+	})
+	t.Run("RMSNorm", func(t *testing.T) {
+		x, w := r(4, 24), r(24)
+		check(t, func(tp *Tape) *tensor.Tensor { return RMSNorm(tp, x, w, 1e-5) }, x, w)
+	})
+	t.Run("GatedRMSNorm", func(t *testing.T) {
+		for _, p := range []int{8, 16, 5} {
+			x, z, w := r(5, 3*p), r(5, 3*p), r(3*p)
+			check(t, func(tp *Tape) *tensor.Tensor { return GatedRMSNorm(tp, x, z, w, 3, 1e-5) }, x, z, w)
+		}
+	})
+	t.Run("Rope", func(t *testing.T) {
+		x := r(5, 24)
+		cos, sin := make([]float32, 20), make([]float32, 20)
+		for i := range cos {
+			s, c := math.Sincos(rng.Float64() * 6)
+			cos[i], sin[i] = float32(c), float32(s)
+		}
+		check(t, func(tp *Tape) *tensor.Tensor { return Rope(tp, x, cos, sin, 3) }, x)
+	})
+	t.Run("SiLU", func(t *testing.T) {
+		x := r(5, 24)
+		check(t, func(tp *Tape) *tensor.Tensor { return SiLU(tp, x) }, x)
+	})
+	t.Run("SwiGLU", func(t *testing.T) {
+		g, u := r(5, 24), r(5, 24)
+		check(t, func(tp *Tape) *tensor.Tensor { return SwiGLU(tp, g, u) }, g, u)
+	})
+	t.Run("Add", func(t *testing.T) {
+		a, b := r(5, 24), r(5, 24)
+		check(t, func(tp *Tape) *tensor.Tensor { return Add(tp, a, b) }, a, b)
+	})
+	t.Run("AddRow", func(t *testing.T) {
+		a, b := r(5, 24), r(24)
+		check(t, func(tp *Tape) *tensor.Tensor { return AddRow(tp, a, b) }, a, b)
+	})
+	t.Run("Mul", func(t *testing.T) {
+		a, b := r(5, 24), r(5, 24)
+		check(t, func(tp *Tape) *tensor.Tensor { return Mul(tp, a, b) }, a, b)
+	})
+	t.Run("Split", func(t *testing.T) {
+		x := r(5, 10)
+		check(t, func(tp *Tape) *tensor.Tensor {
+			s := Split(tp, x, 4, 2, 4)
+			return Mul(tp, s[0], s[2])
+		}, x)
+	})
+	for _, h := range []Heads{{4, 2, 8, 0}, {3, 3, 16, 0}, {4, 1, 8, 7}, {2, 2, 40, 0}} {
+		t.Run(fmt.Sprintf("Attend%v", h), func(t *testing.T) {
+			q, k, v := r(rows, h.H*h.P), r(rows, h.K*h.P), r(rows, h.K*h.P)
+			var ar []AttendRun
+			for _, x := range runs {
+				ar = append(ar, AttendRun{Start: x.start, Len: x.n})
+			}
+			check(t, func(tp *Tape) *tensor.Tensor { return Attend(tp, q, k, v, h, ar) }, q, k, v)
+		})
+	}
+	t.Run("Conv1D", func(t *testing.T) {
+		x, w, b := r(rows, 12), r(12, 1, 4), r(12)
+		var cr []ConvRun
+		for _, x := range runs {
+			cr = append(cr, ConvRun{Start: x.start, Len: x.n})
+		}
+		check(t, func(tp *Tape) *tensor.Tensor { return Conv1D(tp, x, w, b, cr) }, x, w, b)
+	})
+	for _, s := range []SSDShape{{4, 2, 8, 8}, {3, 3, 16, 16}, {4, 1, 8, 16}} {
+		t.Run(fmt.Sprintf("SSD%v", s), func(t *testing.T) {
+			xbc, dt := random(rng, 0.5, rows, s.Width()), r(rows, s.H)
+			bias, a, d := r(s.H), random(rng, 0.5, s.H), r(s.H)
+			var sr []SSDRun
+			for _, x := range runs {
+				sr = append(sr, SSDRun{Start: x.start, Len: x.n})
+			}
+			check(t, func(tp *Tape) *tensor.Tensor { return SSD(tp, xbc, dt, bias, a, d, s, sr) }, xbc, dt, bias, a, d)
+		})
+	}
+}
+
+// TestLongAttention crosses the block of query rows, the panels and the grid of key blocks.
+func TestLongAttention(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const n = 300
+	h := Heads{H: 2, K: 1, P: 8, Window: 0}
+	q, k, v := random(rng, 1, n, 16), random(rng, 1, n, 8), random(rng, 1, n, 8)
+	for _, h.Window = range []int{0, 40} {
+		whole := Attend(nil, q, k, v, h, []AttendRun{{0, n, nil}})
+		cache := make([]kernel.KV, 1)
+		for at := 0; at < n; {
+			step := min(n-at, 1+rng.IntN(70))
+			y := Attend(nil, q.Slice(at, at+step), k.Slice(at, at+step), v.Slice(at, at+step), h, []AttendRun{{0, step, cache}})
+			for i, got := range y.Data {
+				if want := whole.Data[at*16+i]; got != want {
+					t.Fatalf("window %d: token %d in a run of %d: %g, alone in one run %g", h.Window, at, step, got, want)
+				}
+			}
+			at += step
+		}
+	}
+}

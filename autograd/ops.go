@@ -1,0 +1,301 @@
+package autograd
+
+import (
+	"fmt"
+
+	"krait/kernel"
+	"krait/tensor"
+)
+
+// Embed returns the rows of table (vocab, dim) that tokens name: (len(tokens), dim).
+func Embed(t *Tape, table *tensor.Tensor, tokens []int32) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	y := t.New(len(tokens), table.Cols(), table)
+	for i, id := range tokens {
+		copy(y.Row(i), table.Row(int(id)))
+	}
+	if t.Recording(table) {
+		t.Record(Elementwise, func() {
+			d := table.Cols()
+			for i, id := range tokens {
+				kernel.Add(table.Grad[int(id)*d:][:d], y.Grad[i*d:][:d])
+			}
+		})
+	}
+	return y
+}
+
+// Weight is a matrix (out, in) that Linear multiplies with. A *Dense has a gradient; packed forms have none.
+type Weight interface {
+	// Dims returns (out, in).
+	Dims() (out, in int)
+	// MulRows sets y (rows, out) = x (rows, in)·Wᵀ.
+	MulRows(y, x []float32, rows int)
+}
+
+// Dense is a weight as a plain matrix (out, in), row-major.
+type Dense struct{ *tensor.Tensor }
+
+// Dims returns (out, in).
+func (d Dense) Dims() (out, in int) { return d.Shape[0], d.Shape[1] }
+
+// MulRows sets y (rows, out) = x (rows, in)·Wᵀ.
+func (d Dense) MulRows(y, x []float32, rows int) {
+	out, in := d.Dims()
+	kernel.Gemm(y, out, kernel.Operand{Data: x, Stride: in}, kernel.Operand{Data: d.Data, Stride: in, Trans: true}, rows, out, in, false)
+}
+
+// Packed is a frozen weight in the panels that the matrix kernels read directly. Its products are the same bits as those of Dense.
+type Packed struct{ *kernel.Panels }
+
+// Dims returns (out, in).
+func (p Packed) Dims() (out, in int) { return p.N, p.K }
+
+// MulRows sets y (rows, out) = x (rows, in)·Wᵀ.
+func (p Packed) MulRows(y, x []float32, rows int) { p.Mul(y, p.N, x, p.K, rows) }
+
+// Linear returns x (rows, in) · Wᵀ + bias: (rows, out). bias (out) may be nil.
+func Linear(t *Tape, x *tensor.Tensor, w Weight, bias *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(GEMM, t.Start())
+	rows := x.Rows()
+	out, in := w.Dims()
+	if x.Cols() != in {
+		panic(fmt.Sprintf("autograd: Linear of width %d times weight (%d, %d)", x.Cols(), out, in))
+	}
+	dense, _ := w.(Dense)
+	y := t.New(rows, out, x, dense.Tensor, bias)
+	w.MulRows(y.Data, x.Data, rows)
+	if bias != nil {
+		for r := range rows {
+			kernel.Add(y.Row(r), bias.Data)
+		}
+	}
+	if !t.Recording(x, dense.Tensor, bias) {
+		return y
+	}
+	t.Record(GEMM, func() {
+		dy := kernel.Operand{Data: y.Grad, Stride: out}
+		if x.Grad != nil {
+			kernel.Gemm(x.Grad, in, dy, kernel.Operand{Data: dense.Data, Stride: in}, rows, in, out, true)
+		}
+		if dense.Tensor != nil && dense.Grad != nil {
+			dy.Trans = true
+			kernel.Gemm(dense.Grad, in, dy, kernel.Operand{Data: x.Data, Stride: in}, out, in, rows, true)
+		}
+		if bias != nil && bias.Grad != nil {
+			sumRows(bias.Grad, y.Grad, rows)
+		}
+	})
+	return y
+}
+
+// sumRows adds the rows of m (rows, len(dst)) to dst.
+func sumRows(dst, m []float32, rows int) {
+	d := len(dst)
+	tensor.SumBlocks(dst, rows, d, func(part []float32, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			kernel.Add(part, m[r*d:][:d])
+		}
+	})
+}
+
+// RMSNorm returns x·w/sqrt(mean(x²)+eps) row by row (Zhang and Sennrich 2019): x (rows, dim), w (dim).
+func RMSNorm(t *Tape, x, w *tensor.Tensor, eps float32) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := x.Rows(), x.Cols()
+	y := t.New(rows, d, x, w)
+	rstd := t.Scratch(rows)
+	tensor.Rows(rows, d, func(lo, hi int) {
+		kernel.RMSNorm(y.Data[lo*d:], rstd[lo:], x.Data[lo*d:], w.Data, hi-lo, d, eps)
+	})
+	if !t.Recording(x, w) {
+		return y
+	}
+	t.Record(Elementwise, func() {
+		dx := gradOrScratch(t, x)
+		tensor.SumBlocks(gradOrScratch(t, w), rows, d, func(part []float32, lo, hi int) {
+			kernel.RMSNormGrad(dx[lo*d:], part, y.Grad[lo*d:], x.Data[lo*d:], w.Data, rstd[lo:], hi-lo, d)
+		})
+	})
+	return y
+}
+
+// gradOrScratch returns x's gradient, or memory to write a gradient into that nobody wants.
+func gradOrScratch(t *Tape, x *tensor.Tensor) []float32 {
+	if x.Grad != nil {
+		return x.Grad
+	}
+	return t.arena.Zero(len(x.Data))
+}
+
+// GatedRMSNorm returns the Mamba2 mixer's norm of y·silu(z): the gate first, then an RMS norm over each of groups groups (Dao and Gu
+// 2024, as the paper's release computes it). y and z are (rows, dim), w is (dim).
+func GatedRMSNorm(t *Tape, y, z, w *tensor.Tensor, groups int, eps float32) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := y.Rows(), y.Cols()
+	p := d / groups
+	o := t.New(rows, d, y, z, w)
+	rstd := t.Scratch(rows * groups)
+	tensor.Rows(rows, 4*d, func(lo, hi int) {
+		kernel.GatedRMSNorm(o.Data[lo*d:], rstd[lo*groups:], y.Data[lo*d:], z.Data[lo*d:], d, w.Data, hi-lo, groups, p, eps)
+	})
+	if !t.Recording(y, z, w) {
+		return o
+	}
+	t.Record(Elementwise, func() {
+		dy, dz := gradOrScratch(t, y), gradOrScratch(t, z)
+		tensor.SumBlocks(gradOrScratch(t, w), rows, 4*d, func(part []float32, lo, hi int) {
+			kernel.GatedRMSNormGrad(dy[lo*d:], dz[lo*d:], part, o.Grad[lo*d:], y.Data[lo*d:], z.Data[lo*d:], d,
+				w.Data, rstd[lo*groups:], hi-lo, groups, p)
+		})
+	})
+	return o
+}
+
+// Rope returns x with each head's halves rotated by its row's angles: x (rows, heads·p), cos and sin (rows, p/2).
+func Rope(t *Tape, x *tensor.Tensor, cos, sin []float32, heads int) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := x.Rows(), x.Cols()
+	p := d / heads
+	y := t.New(rows, d, x)
+	rotate := func(m []float32, sign float32) {
+		tensor.Rows(rows, d, func(lo, hi int) {
+			kernel.Rope(m[lo*d:], d, cos[lo*p/2:], sin[lo*p/2:], hi-lo, heads, p, sign)
+		})
+	}
+	copy(y.Data, x.Data)
+	rotate(y.Data, 1)
+	if t.Recording(x) {
+		t.Record(Elementwise, func() {
+			rotate(y.Grad, -1)
+			kernel.Add(x.Grad, y.Grad)
+		})
+	}
+	return y
+}
+
+// SiLU returns x·σ(x).
+func SiLU(t *Tape, x *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := x.Rows(), x.Cols()
+	y := t.New(rows, d, x)
+	tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SiLU(y.Data[lo*d:hi*d], x.Data[lo*d:]) })
+	if t.Recording(x) {
+		t.Record(Elementwise, func() {
+			tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SiLUGrad(x.Grad[lo*d:hi*d], y.Grad[lo*d:], x.Data[lo*d:]) })
+		})
+	}
+	return y
+}
+
+// SwiGLU returns silu(gate)·up.
+func SwiGLU(t *Tape, gate, up *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := gate.Rows(), gate.Cols()
+	y := t.New(rows, d, gate, up)
+	tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SwiGLU(y.Data[lo*d:hi*d], gate.Data[lo*d:], up.Data[lo*d:]) })
+	if !t.Recording(gate, up) {
+		return y
+	}
+	t.Record(Elementwise, func() {
+		dgate, dup := gradOrScratch(t, gate), gradOrScratch(t, up)
+		tensor.Rows(rows, 4*d, func(lo, hi int) {
+			kernel.SwiGLUGrad(dgate[lo*d:hi*d], dup[lo*d:], y.Grad[lo*d:], gate.Data[lo*d:], up.Data[lo*d:])
+		})
+	})
+	return y
+}
+
+// Add returns a + b, equal shapes.
+func Add(t *Tape, a, b *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := a.Rows(), a.Cols()
+	y := t.New(rows, d, a, b)
+	tensor.Rows(rows, d, func(lo, hi int) {
+		copy(y.Data[lo*d:hi*d], a.Data[lo*d:])
+		kernel.Add(y.Data[lo*d:hi*d], b.Data[lo*d:])
+	})
+	if t.Recording(a, b) {
+		t.Record(Elementwise, func() { addGrad(a, y.Grad, rows); addGrad(b, y.Grad, rows) })
+	}
+	return y
+}
+
+// addGrad adds dy to x's gradient where x has one.
+func addGrad(x *tensor.Tensor, dy []float32, rows int) {
+	if x.Grad == nil {
+		return
+	}
+	d := len(dy) / rows
+	tensor.Rows(rows, d, func(lo, hi int) { kernel.Add(x.Grad[lo*d:hi*d], dy[lo*d:]) })
+}
+
+// AddRow returns x with the row b (cols) added to each of its rows.
+func AddRow(t *Tape, x, b *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := x.Rows(), x.Cols()
+	y := t.New(rows, d, x, b)
+	copy(y.Data, x.Data)
+	for r := range rows {
+		kernel.Add(y.Row(r), b.Data)
+	}
+	if t.Recording(x, b) {
+		t.Record(Elementwise, func() {
+			addGrad(x, y.Grad, rows)
+			if b.Grad != nil {
+				sumRows(b.Grad, y.Grad, rows)
+			}
+		})
+	}
+	return y
+}
+
+// Mul returns a·b element by element, equal shapes.
+func Mul(t *Tape, a, b *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	y := t.New(a.Rows(), a.Cols(), a, b)
+	kernel.Mul(y.Data, a.Data, b.Data)
+	if t.Recording(a, b) {
+		t.Record(Elementwise, func() {
+			if a.Grad != nil {
+				kernel.MulAdd(a.Grad, y.Grad, b.Data)
+			}
+			if b.Grad != nil {
+				kernel.MulAdd(b.Grad, y.Grad, a.Data)
+			}
+		})
+	}
+	return y
+}
+
+// Split cuts the columns of x (rows, Σ widths) into matrices of the given widths.
+func Split(t *Tape, x *tensor.Tensor, widths ...int) []*tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, d := x.Rows(), x.Cols()
+	parts := make([]*tensor.Tensor, len(widths))
+	at := 0
+	for i, w := range widths {
+		y := t.New(rows, w, x)
+		parts[i] = y
+		o := at
+		at += w
+		tensor.Rows(rows, w, func(lo, hi int) {
+			for r := lo; r < hi; r++ {
+				copy(y.Row(r), x.Data[r*d+o:][:w])
+			}
+		})
+		if t.Recording(x) {
+			t.Record(Elementwise, func() {
+				tensor.Rows(rows, w, func(lo, hi int) {
+					for r := lo; r < hi; r++ {
+						kernel.Add(x.Grad[r*d+o:][:w], y.Grad[r*w:])
+					}
+				})
+			})
+		}
+	}
+	if at != d {
+		panic(fmt.Sprintf("autograd: Split of width %d into %v", d, widths))
+	}
+	return parts
+}

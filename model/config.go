@@ -1,0 +1,121 @@
+// Package model is the hybrid decoder: Llama blocks whose mixer is attention or Mamba2, one Forward for training and inference, the
+// recurrent state with its rollback, and the initialisation of a hybrid from its teacher. It knows no files, flags or HTTP.
+package model
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Config describes a model in the terms of config.json and mamba_config.json.
+type Config struct {
+	HiddenSize            int
+	IntermediateSize      int
+	NumHiddenLayers       int
+	NumAttentionHeads     int
+	NumKeyValueHeads      int
+	HeadDim               int
+	VocabSize             int
+	MaxPositionEmbeddings int
+	RMSNormEps            float32
+	RopeTheta             float64
+	RopeScaling           RopeScaling
+	TieWordEmbeddings     bool
+	QKVBias, OBias        bool // attention_bias; Qwen2 has the first alone
+	MLPBias               bool
+	SlidingWindow         int // 0: none
+	Mamba                 *MambaConfig
+}
+
+// RopeScaling is rope_scaling of config.json. The zero value scales nothing.
+type RopeScaling struct {
+	Type                          string // "", "linear" or "llama3"
+	Factor                        float64
+	LowFreqFactor, HighFreqFactor float64
+	OriginalMaxPositionEmbeddings int
+}
+
+// MambaConfig is mamba_config.json: the shape of the Mamba2 layers and which layers are still attention. Heads are d_inner/NGroups wide.
+type MambaConfig struct {
+	DInner, DXB, DState, NGroups, DConv int
+	RMSNormEps                          float32 // of the Mamba blocks' two norms; the gated norm's is always 1e-5
+	AttnLayers                          []int
+	// Identity means that x, B and C are not activated after the convolution (ssm_cfg.activation "identity", as in Phi-Mamba), ZBias
+	// that the gate has a bias (z_bias), NoNorm that there is no gated norm (rmsnorm false). The paper's releases have none of them.
+	Identity, ZBias, NoNorm bool
+}
+
+// IsAttention reports whether layer i is an attention layer.
+func (c *Config) IsAttention(i int) bool {
+	return c.Mamba == nil || slices.Contains(c.Mamba.AttnLayers, i)
+}
+
+// Validate refuses a configuration that no model can have, naming the field.
+func (c *Config) Validate() error {
+	for _, f := range []struct {
+		name string
+		v    int
+	}{{"hidden_size", c.HiddenSize}, {"intermediate_size", c.IntermediateSize}, {"num_hidden_layers", c.NumHiddenLayers},
+		{"num_attention_heads", c.NumAttentionHeads}, {"num_key_value_heads", c.NumKeyValueHeads}, {"head_dim", c.HeadDim}, {"vocab_size", c.VocabSize}} {
+		if f.v <= 0 || f.v > 1<<24 {
+			return fmt.Errorf("%s is %d, want a positive number", f.name, f.v)
+		}
+	}
+	switch {
+	case c.NumAttentionHeads%c.NumKeyValueHeads != 0:
+		return fmt.Errorf("num_attention_heads %d is not a multiple of num_key_value_heads %d", c.NumAttentionHeads, c.NumKeyValueHeads)
+	case c.HeadDim%2 != 0:
+		return fmt.Errorf("head_dim %d is odd, so its halves cannot be rotated", c.HeadDim)
+	case !(c.RMSNormEps > 0):
+		return fmt.Errorf("rms_norm_eps is %g, want a positive number", c.RMSNormEps)
+	case !(c.RopeTheta > 0):
+		return fmt.Errorf("rope_theta is %g, want a positive number", c.RopeTheta)
+	case c.SlidingWindow < 0:
+		return fmt.Errorf("sliding_window is %d, want a positive number or null", c.SlidingWindow)
+	}
+	if c.Mamba != nil {
+		return c.Mamba.validate(c)
+	}
+	return nil
+}
+
+func (m *MambaConfig) validate(c *Config) error {
+	switch {
+	case m.DInner <= 0 || m.DXB <= 0 || m.DState <= 0 || m.NGroups <= 0 || m.DConv <= 0:
+		return fmt.Errorf("mamba_config: d_inner %d, d_xb %d, d_state %d, ngroups %d, d_conv %d: all must be positive", m.DInner, m.DXB, m.DState, m.NGroups, m.DConv)
+	case m.DInner%m.NGroups != 0:
+		return fmt.Errorf("mamba_config: d_inner %d is not a multiple of ngroups %d", m.DInner, m.NGroups)
+	case m.DInner/m.NGroups != m.DState:
+		return fmt.Errorf("mamba_config: d_state %d is not the head width d_inner/ngroups = %d", m.DState, m.DInner/m.NGroups)
+	case m.DXB%m.DState != 0 || m.NGroups%(m.DXB/m.DState) != 0:
+		return fmt.Errorf("mamba_config: d_xb %d does not divide %d heads of width %d into equal groups", m.DXB, m.NGroups, m.DState)
+	case !(m.RMSNormEps > 0):
+		return fmt.Errorf("mamba_config: rms_norm_eps is %g, want a positive number", m.RMSNormEps)
+	}
+	return CheckAttnLayers(m.AttnLayers, c.NumHiddenLayers)
+}
+
+// CheckAttnLayers refuses a list of attention layers that does not fit a model of n layers.
+func CheckAttnLayers(layers []int, n int) error {
+	for i, l := range layers {
+		if l < 0 || l >= n {
+			return fmt.Errorf("attn_layers: %d is not a layer of a model with %d layers (0…%d)", l, n, n-1)
+		}
+		if slices.Contains(layers[:i], l) {
+			return fmt.Errorf("attn_layers: %d stands twice", l)
+		}
+	}
+	return nil
+}
+
+// MambaFor returns the configuration of the Mamba2 layers that take the place of the teacher's attention except in attnLayers: heads and
+// widths are the teacher's (method §1.2).
+func MambaFor(teacher *Config, attnLayers []int) *MambaConfig {
+	layers := slices.Clone(attnLayers)
+	slices.Sort(layers)
+	return &MambaConfig{
+		DInner: teacher.NumAttentionHeads * teacher.HeadDim, DXB: teacher.NumKeyValueHeads * teacher.HeadDim,
+		DState: teacher.HeadDim, NGroups: teacher.NumAttentionHeads, DConv: 4,
+		RMSNormEps: teacher.RMSNormEps, AttnLayers: layers,
+	}
+}

@@ -1,0 +1,306 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"sync"
+
+	"krait/autograd"
+	"krait/kernel"
+	"krait/tensor"
+)
+
+// Model is a decoder of Llama blocks, some of whose mixers are Mamba2.
+type Model struct {
+	Config      Config
+	EmbedTokens *tensor.Tensor // (vocab, hidden)
+	Blocks      []*Block
+	Norm        *Norm
+	head        *Linear // its Weight is EmbedTokens when the embeddings are tied
+	rope        *ropeTable
+}
+
+// Block is one decoder layer.
+type Block struct {
+	MixerNorm, MLPNorm *Norm
+	Mixer              Mixer
+	MLP                *MLP
+}
+
+// New returns a model of the configuration's shape with zero weights and unit norms.
+func New(c Config) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Model{Config: c, EmbedTokens: tensor.New(c.VocabSize, c.HiddenSize), Norm: newNorm(c.HiddenSize, c.RMSNormEps), rope: newRopeTable(&c)}
+	m.head = &Linear{Weight: m.EmbedTokens}
+	if !c.TieWordEmbeddings {
+		m.head.Weight = tensor.New(c.VocabSize, c.HiddenSize)
+	}
+	for i := range c.NumHiddenLayers {
+		m.Blocks = append(m.Blocks, newBlock(&c, i))
+	}
+	return m, nil
+}
+
+func newBlock(c *Config, i int) *Block {
+	eps := c.RMSNormEps
+	if !c.IsAttention(i) {
+		eps = c.Mamba.RMSNormEps
+	}
+	b := &Block{
+		MixerNorm: newNorm(c.HiddenSize, eps), MLPNorm: newNorm(c.HiddenSize, eps),
+		MLP: &MLP{
+			GateProj: newLinear(c.IntermediateSize, c.HiddenSize, c.MLPBias),
+			UpProj:   newLinear(c.IntermediateSize, c.HiddenSize, c.MLPBias),
+			DownProj: newLinear(c.HiddenSize, c.IntermediateSize, c.MLPBias),
+		},
+	}
+	if c.IsAttention(i) {
+		b.Mixer = newAttention(c)
+	} else {
+		b.Mixer = newMamba2(c)
+	}
+	return b
+}
+
+// Forward returns the rows after the block: (rows, hidden).
+func (b *Block) Forward(t *autograd.Tape, x *tensor.Tensor, l *layout, layer int) *tensor.Tensor {
+	mixed := autograd.Add(t, x, b.Mixer.Forward(t, b.MixerNorm.Forward(t, x), l, layer))
+	return autograd.Add(t, mixed, b.MLP.Forward(t, b.MLPNorm.Forward(t, mixed)))
+}
+
+// Forward returns the hidden rows after the final norm (rows, hidden) and advances the states of the batch's runs.
+func (m *Model) Forward(t *autograd.Tape, b Batch) *tensor.Tensor {
+	l := m.layout(t, b)
+	x := autograd.Embed(t, m.EmbedTokens, b.Tokens)
+	for i, block := range m.Blocks {
+		x = block.Forward(t, x, l, i)
+	}
+	l.done()
+	return m.Norm.Forward(t, x)
+}
+
+// MixerTraces returns, for each layer, the input of its mixer (after the norm) and the mixer's output, both (rows, hidden): what layer-local
+// alignment compares. It computes only as many layers as the last one wanted.
+func (m *Model) MixerTraces(t *autograd.Tape, b Batch, want func(layer int) bool, yield func(layer int, in, out *tensor.Tensor)) {
+	l := m.layout(t, b)
+	x := autograd.Embed(t, m.EmbedTokens, b.Tokens)
+	last := -1
+	for i := range m.Blocks {
+		if want(i) {
+			last = i
+		}
+	}
+	for i := 0; i <= last; i++ {
+		block := m.Blocks[i]
+		in := block.MixerNorm.Forward(t, x)
+		out := block.Mixer.Forward(t, in, l, i)
+		if want(i) {
+			yield(i, in, out)
+		}
+		mixed := autograd.Add(t, x, out)
+		x = autograd.Add(t, mixed, block.MLP.Forward(t, block.MLPNorm.Forward(t, mixed)))
+	}
+	l.done()
+}
+
+// Mix returns the output of one layer's mixer for normalised rows x (rows, hidden) laid out as the batch is.
+func (m *Model) Mix(t *autograd.Tape, layer int, x *tensor.Tensor, b Batch) *tensor.Tensor {
+	return m.Blocks[layer].Mixer.Forward(t, x, m.layout(t, b), layer)
+}
+
+// Logits returns hidden·headᵀ: (rows, vocab). Callers pass only the rows they need.
+func (m *Model) Logits(t *autograd.Tape, hidden *tensor.Tensor) *tensor.Tensor {
+	return m.head.Forward(t, hidden)
+}
+
+// Head returns the weight (vocab, hidden) of the output layer.
+func (m *Model) Head() autograd.Weight { return m.head.weight() }
+
+// Params yields every weight under its name in the checkpoint, in a fixed order. A weight that is not here does not exist.
+func (m *Model) Params(yield func(name string, p *tensor.Tensor) bool) {
+	if !yield("model.embed_tokens.weight", m.EmbedTokens) {
+		return
+	}
+	for i, b := range m.Blocks {
+		prefix := fmt.Sprintf("model.layers.%d.", i)
+		if !b.params(func(name string, p *tensor.Tensor) bool { return yield(prefix+name, p) }) {
+			return
+		}
+	}
+	if !yield("model.norm.weight", m.Norm.Weight) || m.Config.TieWordEmbeddings {
+		return
+	}
+	yield("lm_head.weight", m.head.Weight)
+}
+
+// params yields the block's weights under their names within the layer.
+func (b *Block) params(yield func(name string, p *tensor.Tensor) bool) bool {
+	return yield("input_layernorm.weight", b.MixerNorm.Weight) && b.Mixer.params("", yield) &&
+		yield("post_attention_layernorm.weight", b.MLPNorm.Weight) &&
+		b.MLP.GateProj.params("mlp.gate_proj", yield) && b.MLP.UpProj.params("mlp.up_proj", yield) &&
+		b.MLP.DownProj.params("mlp.down_proj", yield)
+}
+
+// NumParams returns the number of weights.
+func (m *Model) NumParams() int {
+	n := 0
+	for _, p := range m.Params {
+		n += len(p.Data)
+	}
+	return n
+}
+
+// Train gives a gradient to the weights that trainable accepts and takes it from all others.
+func (m *Model) Train(trainable func(name string) bool) {
+	for name, p := range m.Params {
+		p.Grad = nil
+		if trainable(name) {
+			p.Grad = make([]float32, len(p.Data))
+		}
+	}
+}
+
+// Pack lays the weights out for inference: products read packed panels from here on. Weights that change afterwards need another Pack.
+func (m *Model) Pack() {
+	for _, b := range m.Blocks {
+		for _, l := range append(b.Mixer.linears(), b.MLP.GateProj, b.MLP.UpProj, b.MLP.DownProj) {
+			l.pack()
+		}
+	}
+	m.head.pack()
+}
+
+func (l *Linear) pack() {
+	l.packed = kernel.PackPanels(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1])
+}
+
+// layout is what the mixers need to know about a batch: where its runs are and each row's rotary angles.
+type layout struct {
+	runs     []Run
+	cos, sin []float32 // (rows, head_dim/2)
+}
+
+func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
+	total := 0
+	for _, r := range b.Runs {
+		total += r.Len
+		if r.Len <= 0 || (r.State != nil && len(r.State.layers) != len(m.Blocks)) {
+			panic(fmt.Sprintf("model: run of %d tokens with a state that is not this model's", r.Len))
+		}
+	}
+	if total != len(b.Tokens) {
+		panic(fmt.Sprintf("model: runs of %d tokens in a batch of %d", total, len(b.Tokens)))
+	}
+	half := m.Config.HeadDim / 2
+	l := &layout{runs: b.Runs, cos: t.Scratch(total * half), sin: t.Scratch(total * half)}
+	row := 0
+	for _, r := range b.Runs {
+		pos := 0
+		if r.State != nil {
+			pos = r.State.length
+		}
+		cos, sin := m.rope.angles(pos + r.Len)
+		copy(l.cos[row*half:], cos[pos*half:(pos+r.Len)*half])
+		copy(l.sin[row*half:], sin[pos*half:(pos+r.Len)*half])
+		row += r.Len
+	}
+	return l
+}
+
+// done advances the states of the runs.
+func (l *layout) done() {
+	for _, r := range l.runs {
+		if r.State != nil {
+			r.State.length += r.Len
+		}
+	}
+}
+
+func (l *layout) attendRuns(layer int) []autograd.AttendRun {
+	runs := make([]autograd.AttendRun, len(l.runs))
+	row := 0
+	for i, r := range l.runs {
+		runs[i] = autograd.AttendRun{Start: row, Len: r.Len}
+		if r.State != nil {
+			runs[i].Cache = r.State.layers[layer].(*attentionState).kv
+		}
+		row += r.Len
+	}
+	return runs
+}
+
+func (l *layout) convRuns(layer int) []autograd.ConvRun {
+	runs := make([]autograd.ConvRun, len(l.runs))
+	row := 0
+	for i, r := range l.runs {
+		runs[i] = autograd.ConvRun{Start: row, Len: r.Len}
+		if r.State != nil {
+			runs[i].State, runs[i].Provisional = r.State.layers[layer].(*mambaState).conv, r.State.mark >= 0
+		}
+		row += r.Len
+	}
+	return runs
+}
+
+func (l *layout) ssdRuns(layer int) []autograd.SSDRun {
+	runs := make([]autograd.SSDRun, len(l.runs))
+	row := 0
+	for i, r := range l.runs {
+		runs[i] = autograd.SSDRun{Start: row, Len: r.Len}
+		if r.State != nil {
+			runs[i].State, runs[i].Provisional = r.State.layers[layer].(*mambaState).ssm, r.State.mark >= 0
+		}
+		row += r.Len
+	}
+	return runs
+}
+
+// ropeTable holds the cosines and sines of the rotary angles, extended as longer sequences come.
+type ropeTable struct {
+	mu       sync.Mutex
+	inv      []float64
+	cos, sin []float32 // (positions, head_dim/2)
+}
+
+// newRopeTable computes the inverse frequencies theta^(-2i/p) with their scaling: linear divides all by the factor, llama3 divides the
+// slow ones and blends in between (Llama 3.1, as Transformers computes it).
+func newRopeTable(c *Config) *ropeTable {
+	r := &ropeTable{inv: make([]float64, c.HeadDim/2)}
+	s := c.RopeScaling
+	for i := range r.inv {
+		f := math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))
+		switch s.Type {
+		case "linear":
+			f /= s.Factor
+		case "llama3":
+			wavelen, original := 2*math.Pi/f, float64(s.OriginalMaxPositionEmbeddings)
+			if wavelen > original/s.LowFreqFactor {
+				f /= s.Factor
+			} else if wavelen >= original/s.HighFreqFactor {
+				smooth := (original/wavelen - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
+				f = (1-smooth)*f/s.Factor + smooth*f
+			}
+		}
+		r.inv[i] = f
+	}
+	return r
+}
+
+// angles returns the tables for at least n positions.
+func (r *ropeTable) angles(n int) (cos, sin []float32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	half := len(r.inv)
+	if n*half > len(r.cos) {
+		n = max(n, 2*len(r.cos)/half, 256)
+		for pos := len(r.cos) / half; pos < n; pos++ {
+			for _, f := range r.inv {
+				s, c := math.Sincos(float64(pos) * f)
+				r.cos, r.sin = append(r.cos, float32(c)), append(r.sin, float32(s))
+			}
+		}
+	}
+	return r.cos, r.sin
+}

@@ -1,0 +1,168 @@
+package model
+
+import (
+	"fmt"
+
+	"krait/autograd"
+	"krait/kernel"
+)
+
+// Batch is rows of tokens laid end to end and cut into runs: Σ Len = len(Tokens).
+type Batch struct {
+	Tokens []int32
+	Runs   []Run
+}
+
+// Run is Len rows of one sequence. State carries the sequence; nil is a fresh sequence that nobody continues. No two runs of a
+// batch share a state.
+type Run struct {
+	Len   int
+	State *State
+}
+
+// Single returns a batch of one run.
+func Single(tokens []int32, s *State) Batch {
+	return Batch{Tokens: tokens, Runs: []Run{{Len: len(tokens), State: s}}}
+}
+
+// State is what a sequence leaves behind for its continuation: keys and values of each attention layer, the recurrent state and the
+// convolution's window of each Mamba layer. It is a transaction: tokens fed after Mark are provisional until Keep.
+type State struct {
+	length int
+	mark   int // length at Mark, or -1
+	layers []layerState
+}
+
+// layerState is one layer's part of a State.
+type layerState interface {
+	keep(mark, n int) // commit the first n tokens fed since the length was mark, forget the rest
+	clone() layerState
+	bytes() int
+}
+
+// NewState returns the state of an empty sequence.
+func (m *Model) NewState() *State {
+	s := &State{mark: -1}
+	for _, b := range m.Blocks {
+		s.layers = append(s.layers, b.Mixer.newState())
+	}
+	return s
+}
+
+// Len returns the number of tokens fed, provisional ones included.
+func (s *State) Len() int { return s.length }
+
+// Mark makes the tokens fed from here on provisional.
+func (s *State) Mark() {
+	if s.mark >= 0 {
+		panic("model: Mark of a state that is marked")
+	}
+	s.mark = s.length
+}
+
+// Keep commits the first n tokens fed since Mark and forgets the rest.
+func (s *State) Keep(n int) {
+	fed := s.length - s.mark
+	if s.mark < 0 || n < 0 || n > fed {
+		panic(fmt.Sprintf("model: Keep(%d) of %d provisional tokens, mark %d", n, fed, s.mark))
+	}
+	if fed > 0 {
+		for _, l := range s.layers {
+			l.keep(s.mark, n)
+		}
+	}
+	s.length = s.mark + n
+	s.mark = -1
+}
+
+// Bytes returns the memory that the sequence's state takes now.
+func (s *State) Bytes() int {
+	n := 0
+	for _, l := range s.layers {
+		n += l.bytes()
+	}
+	return n
+}
+
+// Snapshot is a copy of a state that shares nothing with it.
+type Snapshot struct{ s State }
+
+// Snapshot returns a copy of the state. A marked state has none.
+func (s *State) Snapshot() *Snapshot {
+	if s.mark >= 0 {
+		panic("model: Snapshot of a state that is marked")
+	}
+	return &Snapshot{s.copy()}
+}
+
+// Restore makes the state a copy of the snapshot.
+func (s *State) Restore(from *Snapshot) { *s = from.s.copy() }
+
+func (s *State) copy() State {
+	c := State{length: s.length, mark: s.mark}
+	for _, l := range s.layers {
+		c.layers = append(c.layers, l.clone())
+	}
+	return c
+}
+
+type attentionState struct{ kv []kernel.KV }
+
+func (a *Attention) newState() layerState {
+	s := &attentionState{kv: make([]kernel.KV, a.heads.K)}
+	for i := range s.kv {
+		s.kv[i].P = a.heads.P
+	}
+	return s
+}
+
+func (s *attentionState) keep(mark, n int) {
+	for i := range s.kv {
+		s.kv[i].Len = mark + n
+	}
+}
+
+func (s *attentionState) clone() layerState {
+	c := &attentionState{kv: append([]kernel.KV(nil), s.kv...)}
+	for i := range c.kv {
+		c.kv[i].K = append([]float32(nil), c.kv[i].K...)
+		c.kv[i].V = append([]float32(nil), c.kv[i].V...)
+	}
+	return c
+}
+
+func (s *attentionState) bytes() int {
+	n := 0
+	for _, kv := range s.kv {
+		n += 2 * 4 * kv.Len * kv.P
+	}
+	return n
+}
+
+type mambaState struct {
+	ssm  *autograd.SSDState
+	conv *autograd.ConvState
+}
+
+func (m *Mamba2) newState() layerState {
+	return &mambaState{autograd.NewSSDState(m.shape), autograd.NewConvState(m.shape.Width(), m.ConvWeight.Shape[2])}
+}
+
+func (s *mambaState) keep(_, n int)     { s.ssm.Keep(n); s.conv.Keep(n) }
+func (s *mambaState) clone() layerState { return &mambaState{s.ssm.Clone(), s.conv.Clone()} }
+func (s *mambaState) bytes() int        { return s.ssm.Bytes() + s.conv.Bytes() }
+
+// StateBytes returns the memory of one sequence's state after tokens tokens.
+func (m *Model) StateBytes(tokens int) int {
+	n := 0
+	for _, b := range m.Blocks {
+		switch x := b.Mixer.(type) {
+		case *Attention:
+			kept := tokens
+			n += 2 * 4 * kept * x.heads.K * x.heads.P
+		case *Mamba2:
+			n += x.newState().bytes()
+		}
+	}
+	return n
+}
