@@ -38,6 +38,7 @@ type RopeScaling struct {
 // MambaConfig is mamba_config.json: the shape of the Mamba2 layers and which layers are still attention. Heads are d_inner/NGroups wide.
 type MambaConfig struct {
 	DInner, DXB, DState, NGroups, DConv int
+	IntermediateSize                    int     // of the Mamba blocks' MLPs
 	RMSNormEps                          float32 // of the Mamba blocks' two norms; the gated norm's is always 1e-5
 	AttnLayers                          []int
 	// Identity means that x, B and C are not activated after the convolution (ssm_cfg.activation "identity", as in Phi-Mamba), ZBias
@@ -81,6 +82,8 @@ func (c *Config) Validate() error {
 
 func (m *MambaConfig) validate(c *Config) error {
 	switch {
+	case m.IntermediateSize <= 0:
+		return fmt.Errorf("mamba_config: intermediate_size is %d, want a positive number", m.IntermediateSize)
 	case m.DInner <= 0 || m.DXB <= 0 || m.DState <= 0 || m.NGroups <= 0 || m.DConv <= 0:
 		return fmt.Errorf("mamba_config: d_inner %d, d_xb %d, d_state %d, ngroups %d, d_conv %d: all must be positive", m.DInner, m.DXB, m.DState, m.NGroups, m.DConv)
 	case m.DInner%m.NGroups != 0:
@@ -116,6 +119,6 @@ func MambaFor(teacher *Config, attnLayers []int) *MambaConfig {
 	return &MambaConfig{
 		DInner: teacher.NumAttentionHeads * teacher.HeadDim, DXB: teacher.NumKeyValueHeads * teacher.HeadDim,
 		DState: teacher.HeadDim, NGroups: teacher.NumAttentionHeads, DConv: 4,
-		RMSNormEps: teacher.RMSNormEps, AttnLayers: layers,
+		IntermediateSize: teacher.IntermediateSize, RMSNormEps: teacher.RMSNormEps, AttnLayers: layers,
 	}
 }

@@ -44,16 +44,16 @@ func New(c Config) (*Model, error) {
 }
 
 func newBlock(c *Config, i int) *Block {
-	eps := c.RMSNormEps
+	eps, intermediate := c.RMSNormEps, c.IntermediateSize
 	if !c.IsAttention(i) {
-		eps = c.Mamba.RMSNormEps
+		eps, intermediate = c.Mamba.RMSNormEps, c.Mamba.IntermediateSize
 	}
 	b := &Block{
 		MixerNorm: newNorm(c.HiddenSize, eps), MLPNorm: newNorm(c.HiddenSize, eps),
 		MLP: &MLP{
-			GateProj: newLinear(c.IntermediateSize, c.HiddenSize, c.MLPBias),
-			UpProj:   newLinear(c.IntermediateSize, c.HiddenSize, c.MLPBias),
-			DownProj: newLinear(c.HiddenSize, c.IntermediateSize, c.MLPBias),
+			GateProj: newLinear(intermediate, c.HiddenSize, c.MLPBias),
+			UpProj:   newLinear(intermediate, c.HiddenSize, c.MLPBias),
+			DownProj: newLinear(c.HiddenSize, intermediate, c.MLPBias),
 		},
 	}
 	if c.IsAttention(i) {

@@ -1,0 +1,260 @@
+// Package checkpoint turns directories into models and models into directories: Hugging Face's config.json and model.safetensors, the
+// paper's mamba_config.json, and krait.json with where a model came from.
+package checkpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"krait/model"
+	"krait/safetensors"
+	"krait/tensor"
+	"krait/tokenizer"
+)
+
+// Checkpoint is a model with what belongs to it.
+type Checkpoint struct {
+	Model      *model.Model
+	BOS, EOS   []int32           // bos_token_id and eos_token_id
+	Provenance *Provenance       // krait.json, nil where there is none
+	Files      map[string][]byte // the tokenizer's and the generation's files, carried as they are
+	config     map[string]json.RawMessage
+}
+
+// carried are the files that go from a checkpoint to whatever is made of it.
+var carried = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "generation_config.json", "chat_template.jinja", "added_tokens.json", "LICENSE"}
+
+// maxSmallFile bounds the JSON files of a checkpoint; the largest tokenizer known is under 40 MB.
+const maxSmallFile = 256 << 20
+
+// tensors is where weights come from.
+type tensors interface {
+	Names() []string
+	Tensor(name string) (safetensors.Tensor, bool)
+}
+
+// Load reads a checkpoint directory. Errors name the file and the tensor or field.
+func Load(dir string) (*Checkpoint, error) {
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, unwrapPath(err))
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("load %s: not a directory", dir)
+	}
+	c, err := readSmall(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, err)
+	}
+	set, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, err)
+	}
+	defer set.Close()
+	if err := fill(c.Model, set); err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// LoadFS reads a checkpoint with a single model.safetensors from a file system, such as an embedded one.
+func LoadFS(files fs.FS) (*Checkpoint, error) {
+	c, err := readSmall(files)
+	if err != nil {
+		return nil, err
+	}
+	data, err := fs.ReadFile(files, safetensors.SingleName)
+	if err != nil {
+		return nil, err
+	}
+	f, err := safetensors.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return c, fill(c.Model, f)
+}
+
+// readSmall reads everything but the weights; the model's are still zero.
+func readSmall(files fs.FS) (*Checkpoint, error) {
+	c := &Checkpoint{Files: map[string][]byte{}}
+	config, err := readFile(files, "config.json")
+	if err != nil {
+		return nil, err
+	}
+	mamba, err := readOptional(files, "mamba_config.json")
+	if err != nil {
+		return nil, err
+	}
+	mc, h, err := parseConfig(config, mamba)
+	if err != nil {
+		return nil, err
+	}
+	c.BOS, c.EOS = h.BOSTokenID, h.EOSTokenID
+	if err := json.Unmarshal(config, &c.config); err != nil {
+		return nil, fmt.Errorf("config.json: %w", err)
+	}
+	for _, name := range carried {
+		data, err := readOptional(files, name)
+		if err != nil {
+			return nil, err
+		}
+		if data != nil {
+			c.Files[name] = data
+		}
+	}
+	provenance, err := readOptional(files, "krait.json")
+	if err != nil {
+		return nil, err
+	}
+	if provenance != nil {
+		if err := json.Unmarshal(provenance, &c.Provenance); err != nil {
+			return nil, fmt.Errorf("krait.json: %w", err)
+		}
+	}
+	c.Model, err = model.New(mc)
+	return c, err
+}
+
+func readOptional(files fs.FS, name string) ([]byte, error) {
+	data, err := readFile(files, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+func readFile(files fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(files, name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, unwrapPath(err))
+	}
+	if info.Size() > maxSmallFile {
+		return nil, fmt.Errorf("%s: %d bytes, more than such a file has", name, info.Size())
+	}
+	data, err := fs.ReadFile(files, name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, unwrapPath(err))
+	}
+	return data, nil
+}
+
+// unwrapPath drops the operation and the path that the caller's sentence has already.
+func unwrapPath(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// fill copies the weights into the model. Every weight must be there in its shape, and nothing else.
+func fill(m *model.Model, from tensors) error {
+	used := map[string]bool{}
+	var missing []string
+	for name, p := range m.Params {
+		t, ok := from.Tensor(name)
+		if !ok {
+			missing = append(missing, name)
+			continue
+		}
+		used[name] = true
+		if !slices.Equal(t.Shape, p.Shape) {
+			return fmt.Errorf("tensor %s: shape %v, want %v", name, t.Shape, p.Shape)
+		}
+		if err := safetensors.Float32s(p.Data, t); err != nil {
+			return err
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("tensor %s is missing%s", missing[0], andMore(len(missing)))
+	}
+	var unknown []string
+	for _, name := range from.Names() {
+		if !used[name] && !harmless(name, m.Config.TieWordEmbeddings) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("tensor %s is unknown%s: the model is not of the kind that its config.json says", unknown[0], andMore(len(unknown)))
+	}
+	return nil
+}
+
+func andMore(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more)", n-1)
+}
+
+// harmless reports whether an unused tensor changes nothing: a head that repeats tied embeddings, a table of rotary frequencies.
+func harmless(name string, tied bool) bool {
+	return tied && name == "lm_head.weight" || strings.HasSuffix(name, ".rotary_emb.inv_freq")
+}
+
+// Tokenizer returns the checkpoint's tokenizer.
+func (c *Checkpoint) Tokenizer() (*tokenizer.Tokenizer, error) {
+	data, ok := c.Files["tokenizer.json"]
+	if !ok {
+		return nil, fmt.Errorf("the model has no tokenizer.json")
+	}
+	t, err := tokenizer.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	if n := t.VocabSize(); n > c.Model.Config.VocabSize {
+		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model's vocabulary %d", n, c.Model.Config.VocabSize)
+	}
+	return t, nil
+}
+
+// With returns a checkpoint of another model with this one's tokenizer and configuration fields.
+func (c *Checkpoint) With(m *model.Model) *Checkpoint {
+	return &Checkpoint{Model: m, BOS: c.BOS, EOS: c.EOS, Files: c.Files, config: c.config}
+}
+
+// FillParams sets the weights of m from a safetensors file written by WriteParams.
+func FillParams(m *model.Model, path string) error {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return fill(m, f)
+}
+
+// WriteParams writes the weights of m as float32.
+func WriteParams(m *model.Model, path string) error {
+	list, data := paramTensors(m.Params)
+	return safetensors.WriteFunc(path, list, map[string]string{"format": "pt"}, data)
+}
+
+// paramTensors lists weights for the writer.
+func paramTensors(params func(func(string, *tensor.Tensor) bool)) ([]safetensors.Tensor, func(safetensors.Tensor) ([]byte, error)) {
+	var list []safetensors.Tensor
+	byName := map[string]*tensor.Tensor{}
+	for name, p := range params {
+		list = append(list, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: p.Shape})
+		byName[name] = p
+	}
+	return list, func(t safetensors.Tensor) ([]byte, error) {
+		return safetensors.EncodeFloat32s(t.DType, byName[t.Name].Data), nil
+	}
+}
+
+// Exists reports whether dir holds a whole checkpoint.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "config.json"))
+	return err == nil
+}
+
+// shortFloat returns the float64 that prints as v does, so that 1e-5 is written as 1e-05 and not with the noise of float32.
+func shortFloat(v float32) float64 {
+	f, _ := strconv.ParseFloat(strconv.FormatFloat(float64(v), 'g', -1, 32), 64)
+	return f
+}
