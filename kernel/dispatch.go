@@ -1,5 +1,12 @@
 package kernel
 
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
 // table is one implementation of every kernel that has more than the portable one.
 type table struct {
 	name             string
@@ -23,6 +30,8 @@ type table struct {
 	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
+	peak             func(turns int) // runs multiply-adds on registers
+	peakFlops        float64         // operations in a turn
 	mulPanel         func(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool)
 }
 
@@ -38,10 +47,70 @@ var portable = table{
 	gemm: gemmPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 }
 
-// active is the implementation in use, chosen once at start.
-var active *table
+// levels is what this machine can run, slowest first.
+var levels = tables()
 
-func init() { active = &portable }
+// active is the implementation in use, chosen once at start.
+var active, levelError = choose(os.Getenv("KRAIT_KERNELS"))
+
+// choose returns the table for a level, or the best one for the empty name, and with an error for a name it can't serve.
+func choose(name string) (*table, error) {
+	best := levels[len(levels)-1]
+	if name == "" {
+		return best, nil
+	}
+	if t := find(name); t != nil {
+		return t, nil
+	}
+	return best, fmt.Errorf("KRAIT_KERNELS=%s: this machine can run %s; using %s", name, strings.Join(Levels(), ", "), best.name)
+}
+
+func find(name string) *table {
+	for _, t := range levels {
+		if t.name == name {
+			return t
+		}
+	}
+	return nil
+}
 
 // Level names the implementation in use: portable, avx2 or avx512.
 func Level() string { return active.name }
+
+// LevelError says why the level that KRAIT_KERNELS asks for is not in use, or is nil.
+func LevelError() error { return levelError }
+
+// Levels names the implementations this machine can run, slowest first.
+func Levels() []string {
+	names := make([]string, len(levels))
+	for i, t := range levels {
+		names[i] = t.name
+	}
+	return names
+}
+
+// SetLevel chooses the implementation by name. It is for tests and benchmarks: nothing else may be running.
+func SetLevel(name string) error {
+	t := find(name)
+	if t == nil {
+		return fmt.Errorf("kernel level %s: this machine can run %s", name, strings.Join(Levels(), ", "))
+	}
+	active = t
+	return nil
+}
+
+// FMAPeak returns the GFLOP/s that this core reaches with multiply-adds on registers at the level in use, the best of several tries
+// within about d: the limit of every float32 product. It is 0 for the portable level.
+func FMAPeak(d time.Duration) float64 {
+	if active.peak == nil {
+		return 0
+	}
+	const turns = 1000
+	best := time.Duration(1 << 62)
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		start := time.Now()
+		active.peak(turns)
+		best = min(best, time.Since(start))
+	}
+	return turns * active.peakFlops / float64(best.Nanoseconds())
+}

@@ -22,6 +22,9 @@ func GemmSeq(c []float32, ldc int, a, b Operand, m, n, k int, accumulate bool) {
 }
 
 func gemmPortable(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) {
+	if m == 0 || n == 0 {
+		return
+	}
 	row := func(i int) {
 		ci := c[i*ldc:][:n]
 		if !accumulate {
@@ -79,7 +82,7 @@ func (p *Panels) Mul(y []float32, ldy int, x []float32, ldx, rows int) {
 
 func mulPanelsPortable(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
 	for j := 0; j < p.N; j += PanelWidth {
-		MulPanel(y[j:], ldy, x, ldx, rows, p.Data[j*p.K:], PanelWidth, p.K, min(PanelWidth, p.N-j), false)
+		mulPanelPortable(y[j:], ldy, x, ldx, rows, p.Data[j*p.K:], PanelWidth, p.K, min(PanelWidth, p.N-j), false)
 	}
 }
 

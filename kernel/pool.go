@@ -80,8 +80,8 @@ func (p *pool) run(n int, f func(int)) {
 	p.state.Store(uint64(p.seq)<<32 | uint64(n))
 	if p.parked.Load() > 0 {
 		p.mu.Lock() // a worker between its last look at state and its wait holds mu
-		p.mu.Unlock()
 		p.wake.Broadcast()
+		p.mu.Unlock()
 	}
 	unfinished := 0 // calls the caller has begun and not finished: 1 when f panics or exits the goroutine
 	defer func() { p.finish(unfinished) }()

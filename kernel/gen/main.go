@@ -1,0 +1,30 @@
+// Command gen writes the kernels' assembly and its Go declarations. Each kernel is written once, for a vector level; what the levels
+// do differently (width, masks, broadcasts from memory) is in level.go.
+package main
+
+import (
+	"flag"
+	"log"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	dir := flag.String("dir", ".", "directory to write kernel_amd64.s and stubs_amd64.go to")
+	flag.Parse()
+	for name, text := range generate() {
+		if err := os.WriteFile(filepath.Join(*dir, name), []byte(text), 0o644); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// generate returns the text of every generated file by name.
+func generate() map[string]string {
+	g := newGen()
+	for _, l := range []level{avx512, avx2} {
+		g.level = l
+		g.gemm()
+	}
+	return map[string]string{"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations()}
+}
