@@ -165,6 +165,9 @@ func (t *Tokenizer) addTokens(added []addedToken) error {
 	var raw, normalized []addedToken
 	e := encoder{t: t}
 	for _, a := range added {
+		if id, ok := t.model.vocab[a.Content]; ok {
+			a.ID = id // a token of the model keeps the model's id, whatever the entry says
+		}
 		if a.ID < 0 {
 			return fmt.Errorf("added token %q: id %d", a.Content, a.ID)
 		}

@@ -1,0 +1,68 @@
+package tokenizer
+
+import (
+	"strings"
+	"testing"
+)
+
+// sample is about 60 kB of prose, code, numbers and other scripts.
+func sample(b *testing.B) string {
+	var s strings.Builder
+	for s.Len() < 60_000 {
+		for _, v := range vectors(b) {
+			s.WriteString(v.Text)
+			s.WriteByte('\n')
+		}
+	}
+	return s.String()
+}
+
+func BenchmarkEncode(b *testing.B) {
+	for _, name := range []string{"stories260k", "smollm2"} {
+		b.Run(name, func(b *testing.B) {
+			tok, text := load(b, name), sample(b)
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if _, err := tok.Encode(text, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEncodeCold is the speed of merging: no word is remembered.
+func BenchmarkEncodeCold(b *testing.B) {
+	tok, text := load(b, "smollm2"), sample(b)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		tok.model.cache = newWordCache()
+		if _, err := tok.Encode(text, true); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	tok, text := load(b, "smollm2"), sample(b)
+	ids, err := tok.Encode(text, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, err := tok.Decode(ids, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	data := gunzip(b, "smollm2.json.gz")
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, err := Parse(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
