@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -209,9 +210,9 @@ func TestOffsets(t *testing.T) {
 	var got []string
 	for i, s := range spans {
 		token, _ := tok.Token(ids[i])
-		got = append(got, token+"="+text[s[0]:s[1]])
+		got = append(got, fmt.Sprintf("%s=%q", token, text[s[0]:s[1]]))
 	}
-	want := "<s>=|▁Once=Once|▁= |▁= |<0xC3>=ß|<0x9F>=ß|▁upon= upon"
+	want := `<s>=""|▁Once="Once"|▁=" "|▁=" "|<0xC3>="\xc3"|<0x9F>="\x9f"|▁upon=" upon"`
 	if s := strings.Join(got, "|"); s != want {
 		t.Errorf("offsets\n got %s\nwant %s", s, want)
 	}

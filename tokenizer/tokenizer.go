@@ -36,7 +36,8 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) ([]int32, error) {
 }
 
 // EncodeOffsets is Encode with the half-open byte range of text that each id stands for. A token that the tokenizer put in
-// (BOS, a prepended space) has an empty range; several ids that spell one normalised character share its range.
+// (BOS, a prepended space) has an empty range; one that spells some bytes of a character has the range of these bytes, unless
+// normalisation changed the character: then all its ids have the range of the whole.
 func (t *Tokenizer) EncodeOffsets(text string, addSpecial bool) ([]int32, [][2]int, error) {
 	e := encoder{t: t, track: true}
 	if err := e.run(text, addSpecial); err != nil {
