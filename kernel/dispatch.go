@@ -21,7 +21,8 @@ type table struct {
 	swiglu           func(y, gate, up []float32)
 	swigluGrad       func(dgate, dup, dy, gate, up []float32)
 	rope             func(x []float32, ldx int, cos, sin []float32, rows, heads, p int, sign float32)
-	adamw            func(p, m, v, g []float32, s *AdamWStep)
+	softplus         func(y, x []float32)
+	adamw            func(p, m, v, g []float32, s AdamWStep)
 	rmsNorm          func(y, rstd, x, w []float32, rows, dim int, eps float32)
 	rmsNormGrad      func(dx, dw, dy, x, w, rstd []float32, rows, dim int)
 	gatedRMSNorm     func(y, rstd, x, z []float32, ldz int, w []float32, rows, groups, p int, eps float32)
@@ -40,7 +41,7 @@ var portable = table{
 	exp:  expPortable, expSum: expSumPortable, max: maxPortable, sum: sumPortable, dot: dotPortable,
 	axpy: axpyPortable, scale: scalePortable, mul: mulPortable, mulAdd: mulAddPortable,
 	silu: siluPortable, siluGrad: siluGradPortable, swiglu: swigluPortable, swigluGrad: swigluGradPortable,
-	rope: ropePortable, adamw: adamwPortable,
+	softplus: softplusPortable, rope: ropePortable, adamw: adamwPortable,
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, ssdStep: ssdStepPortable,

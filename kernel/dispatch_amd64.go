@@ -19,6 +19,10 @@ func tableAVX2() *table {
 	t := portable
 	t.name = "avx2"
 	t.gemm, t.mulPanels, t.mulPanel = gemmAVX2, mulPanelsAVX2, mulPanelAVX2
+	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX2, expSumAVX2, maxAVX2, sumAVX2, dotAVX2
+	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX2, scaleAVX2, mulAVX2, mulAddAVX2
+	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX2, siluGradAVX2, swigluAVX2, swigluGradAVX2
+	t.softplus, t.adamw = softplusAVX2, adamwAVX2
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
 	return &t
 }
@@ -27,6 +31,10 @@ func tableAVX512() *table {
 	t := portable
 	t.name = "avx512"
 	t.gemm, t.mulPanels, t.mulPanel = gemmAVX512, mulPanelsAVX512, mulPanelAVX512
+	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX512, expSumAVX512, maxAVX512, sumAVX512, dotAVX512
+	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX512, scaleAVX512, mulAVX512, mulAddAVX512
+	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX512, siluGradAVX512, swigluAVX512, swigluGradAVX512
+	t.softplus, t.adamw = softplusAVX512, adamwAVX512
 	t.peak, t.peakFlops = peakAVX512, 24*2*16
 	return &t
 }

@@ -1,9 +1,31 @@
 package kernel
 
-import "math"
+import (
+	"iter"
+	"math"
+)
+
+// spanMax bounds the elements that one call of an elementwise kernel works on: assembly can't be preempted, and this much takes less
+// than 100 µs.
+const spanMax = 1 << 16
+
+// sumSpan is the length of the ranges whose sums are added up at the end: it keeps the rounding errors of long sums small.
+const sumSpan = 1 << 12
+
+// spans cuts n elements into ranges of at most size.
+func spans(n, size int) iter.Seq2[int, int] {
+	return func(yield func(lo, hi int) bool) {
+		for lo := 0; lo < n && yield(lo, min(lo+size, n)); lo += size {
+		}
+	}
+}
 
 // Exp sets y[i] = exp(x[i]).
-func Exp(y, x []float32) { active.exp(y, x[:len(y)]) }
+func Exp(y, x []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.exp(y[lo:hi], x[lo:hi])
+	}
+}
 
 func expPortable(y, x []float32) {
 	for i, v := range x {
@@ -12,7 +34,13 @@ func expPortable(y, x []float32) {
 }
 
 // ExpSum sets y[i] = exp(x[i]-m) and returns the sum of y. The order of the sum depends on i alone, so trailing zeros change nothing.
-func ExpSum(y, x []float32, m float32) float32 { return active.expSum(y, x[:len(y)], m) }
+func ExpSum(y, x []float32, m float32) float32 {
+	var sum float32
+	for lo, hi := range spans(len(y), sumSpan) {
+		sum += active.expSum(y[lo:hi], x[lo:hi], m)
+	}
+	return sum
+}
 
 func expSumPortable(y, x []float32, m float32) float32 {
 	var sum float32
@@ -24,8 +52,14 @@ func expSumPortable(y, x []float32, m float32) float32 {
 	return sum
 }
 
-// Max returns the largest x[i], or -Inf for an empty x.
-func Max(x []float32) float32 { return active.max(x) }
+// Max returns the largest x[i], or -Inf for an empty x; NaNs are passed over.
+func Max(x []float32) float32 {
+	m := float32(math.Inf(-1))
+	for lo, hi := range spans(len(x), spanMax) {
+		m = max(m, active.max(x[lo:hi]))
+	}
+	return m
+}
 
 func maxPortable(x []float32) float32 {
 	m := float32(math.Inf(-1))
@@ -38,7 +72,13 @@ func maxPortable(x []float32) float32 {
 }
 
 // Dot returns Σ a[i]·b[i].
-func Dot(a, b []float32) float32 { return active.dot(a, b[:len(a)]) }
+func Dot(a, b []float32) float32 {
+	var sum float32
+	for lo, hi := range spans(len(a), sumSpan) {
+		sum += active.dot(a[lo:hi], b[lo:hi])
+	}
+	return sum
+}
 
 func dotPortable(a, b []float32) float32 {
 	var sum float32
@@ -49,7 +89,13 @@ func dotPortable(a, b []float32) float32 {
 }
 
 // Sum returns Σ x[i].
-func Sum(x []float32) float32 { return active.sum(x) }
+func Sum(x []float32) float32 {
+	var sum float32
+	for lo, hi := range spans(len(x), sumSpan) {
+		sum += active.sum(x[lo:hi])
+	}
+	return sum
+}
 
 func sumPortable(x []float32) float32 {
 	var sum float32
@@ -60,10 +106,14 @@ func sumPortable(x []float32) float32 {
 }
 
 // Add adds x to y.
-func Add(y, x []float32) { active.axpy(y, 1, x[:len(y)]) }
+func Add(y, x []float32) { Axpy(y, 1, x) }
 
 // Axpy adds a·x to y.
-func Axpy(y []float32, a float32, x []float32) { active.axpy(y, a, x[:len(y)]) }
+func Axpy(y []float32, a float32, x []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.axpy(y[lo:hi], a, x[lo:hi])
+	}
+}
 
 func axpyPortable(y []float32, a float32, x []float32) {
 	for i, v := range x {
@@ -72,7 +122,11 @@ func axpyPortable(y []float32, a float32, x []float32) {
 }
 
 // Scale sets y = a·x; y and x may be the same.
-func Scale(y []float32, a float32, x []float32) { active.scale(y, a, x[:len(y)]) }
+func Scale(y []float32, a float32, x []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.scale(y[lo:hi], a, x[lo:hi])
+	}
+}
 
 func scalePortable(y []float32, a float32, x []float32) {
 	for i, v := range x {
@@ -81,7 +135,11 @@ func scalePortable(y []float32, a float32, x []float32) {
 }
 
 // Mul sets y[i] = a[i]·b[i].
-func Mul(y, a, b []float32) { active.mul(y, a[:len(y)], b[:len(y)]) }
+func Mul(y, a, b []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.mul(y[lo:hi], a[lo:hi], b[lo:hi])
+	}
+}
 
 func mulPortable(y, a, b []float32) {
 	for i := range y {
@@ -90,7 +148,11 @@ func mulPortable(y, a, b []float32) {
 }
 
 // MulAdd adds a[i]·b[i] to y[i].
-func MulAdd(y, a, b []float32) { active.mulAdd(y, a[:len(y)], b[:len(y)]) }
+func MulAdd(y, a, b []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.mulAdd(y[lo:hi], a[lo:hi], b[lo:hi])
+	}
+}
 
 func mulAddPortable(y, a, b []float32) {
 	for i := range y {
@@ -99,7 +161,11 @@ func mulAddPortable(y, a, b []float32) {
 }
 
 // SiLU sets y[i] = x[i]·σ(x[i]).
-func SiLU(y, x []float32) { active.silu(y, x[:len(y)]) }
+func SiLU(y, x []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.silu(y[lo:hi], x[lo:hi])
+	}
+}
 
 func siluPortable(y, x []float32) {
 	for i, v := range x {
@@ -108,7 +174,11 @@ func siluPortable(y, x []float32) {
 }
 
 // SiLUGrad adds dy·d silu(x)/dx to dx.
-func SiLUGrad(dx, dy, x []float32) { active.siluGrad(dx, dy[:len(dx)], x[:len(dx)]) }
+func SiLUGrad(dx, dy, x []float32) {
+	for lo, hi := range spans(len(dx), spanMax) {
+		active.siluGrad(dx[lo:hi], dy[lo:hi], x[lo:hi])
+	}
+}
 
 func siluGradPortable(dx, dy, x []float32) {
 	for i, v := range x {
@@ -118,7 +188,11 @@ func siluGradPortable(dx, dy, x []float32) {
 }
 
 // SwiGLU sets y[i] = silu(gate[i])·up[i] (Shazeer 2020).
-func SwiGLU(y, gate, up []float32) { active.swiglu(y, gate[:len(y)], up[:len(y)]) }
+func SwiGLU(y, gate, up []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.swiglu(y[lo:hi], gate[lo:hi], up[lo:hi])
+	}
+}
 
 func swigluPortable(y, gate, up []float32) {
 	for i, v := range gate {
@@ -128,8 +202,9 @@ func swigluPortable(y, gate, up []float32) {
 
 // SwiGLUGrad adds the gradients of SwiGLU to dgate and dup.
 func SwiGLUGrad(dgate, dup, dy, gate, up []float32) {
-	n := len(dgate)
-	active.swigluGrad(dgate, dup[:n], dy[:n], gate[:n], up[:n])
+	for lo, hi := range spans(len(dgate), spanMax) {
+		active.swigluGrad(dgate[lo:hi], dup[lo:hi], dy[lo:hi], gate[lo:hi], up[lo:hi])
+	}
 }
 
 func swigluGradPortable(dgate, dup, dy, gate, up []float32) {
@@ -144,6 +219,12 @@ func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))
 
 // Softplus sets y[i] = log(1+exp(x[i])), and x[i] itself above 20, as PyTorch does.
 func Softplus(y, x []float32) {
+	for lo, hi := range spans(len(y), spanMax) {
+		active.softplus(y[lo:hi], x[lo:hi])
+	}
+}
+
+func softplusPortable(y, x []float32) {
 	for i, v := range x[:len(y)] {
 		if v <= 20 {
 			v = float32(math.Log1p(math.Exp(float64(v))))
@@ -181,11 +262,12 @@ type AdamWStep struct{ LR, Beta1, Beta2, Eps, WeightDecay, C1, C2, Scale float32
 
 // AdamW updates the weights p and the moments m and v from the gradient g (Loshchilov and Hutter 2019, Algorithm 2).
 func AdamW(p, m, v, g []float32, s AdamWStep) {
-	n := len(p)
-	active.adamw(p, m[:n], v[:n], g[:n], &s)
+	for lo, hi := range spans(len(p), spanMax) {
+		active.adamw(p[lo:hi], m[lo:hi], v[lo:hi], g[lo:hi], s)
+	}
 }
 
-func adamwPortable(p, m, v, g []float32, s *AdamWStep) {
+func adamwPortable(p, m, v, g []float32, s AdamWStep) {
 	for i := range p {
 		gi := g[i] * s.Scale
 		m[i] = s.Beta1*m[i] + (1-s.Beta1)*gi

@@ -263,6 +263,51 @@ func packCopyAVX512(dst *float32, dstStride int, src *float32, srcStride, rows, 
 func peakAVX512(n int)
 
 //go:noescape
+func expAVX512(y, x []float32)
+
+//go:noescape
+func mulAVX512(y, a, b []float32)
+
+//go:noescape
+func mulAddAVX512(y, a, b []float32)
+
+//go:noescape
+func siluAVX512(y, x []float32)
+
+//go:noescape
+func softplusAVX512(y, x []float32)
+
+//go:noescape
+func swigluAVX512(y, gate, up []float32)
+
+//go:noescape
+func siluGradAVX512(dx, dy, x []float32)
+
+//go:noescape
+func swigluGradAVX512(dgate, dup, dy, gate, up []float32)
+
+//go:noescape
+func axpyAVX512(y []float32, a float32, x []float32)
+
+//go:noescape
+func scaleAVX512(y []float32, a float32, x []float32)
+
+//go:noescape
+func expSumAVX512(y, x []float32, m float32) float32
+
+//go:noescape
+func maxAVX512(x []float32) float32
+
+//go:noescape
+func sumAVX512(x []float32) float32
+
+//go:noescape
+func dotAVX512(x, y []float32) float32
+
+//go:noescape
+func adamwAVX512(p, m, v, g []float32, s AdamWStep)
+
+//go:noescape
 func tileAVX2_6x2packed(t *tile)
 
 //go:noescape
@@ -401,3 +446,48 @@ func packCopyAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, k 
 //
 //go:noescape
 func peakAVX2(n int)
+
+//go:noescape
+func expAVX2(y, x []float32)
+
+//go:noescape
+func mulAVX2(y, a, b []float32)
+
+//go:noescape
+func mulAddAVX2(y, a, b []float32)
+
+//go:noescape
+func siluAVX2(y, x []float32)
+
+//go:noescape
+func softplusAVX2(y, x []float32)
+
+//go:noescape
+func swigluAVX2(y, gate, up []float32)
+
+//go:noescape
+func siluGradAVX2(dx, dy, x []float32)
+
+//go:noescape
+func swigluGradAVX2(dgate, dup, dy, gate, up []float32)
+
+//go:noescape
+func axpyAVX2(y []float32, a float32, x []float32)
+
+//go:noescape
+func scaleAVX2(y []float32, a float32, x []float32)
+
+//go:noescape
+func expSumAVX2(y, x []float32, m float32) float32
+
+//go:noescape
+func maxAVX2(x []float32) float32
+
+//go:noescape
+func sumAVX2(x []float32) float32
+
+//go:noescape
+func dotAVX2(x, y []float32) float32
+
+//go:noescape
+func adamwAVX2(p, m, v, g []float32, s AdamWStep)

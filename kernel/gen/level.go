@@ -17,6 +17,14 @@ var (
 
 func (l level) bytes() int { return 4 * l.lanes }
 
+// unroll chooses by level the number of copies of a loop's body that the registers allow.
+func (l level) unroll(avx512, avx2 int) int {
+	if l.lanes == 16 {
+		return avx512
+	}
+	return avx2
+}
+
 // v names vector register i.
 func (l level) v(i int) string { return fmt.Sprintf("%s%d", l.reg, i) }
 

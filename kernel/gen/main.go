@@ -25,6 +25,7 @@ func generate() map[string]string {
 	for _, l := range []level{avx512, avx2} {
 		g.level = l
 		g.gemm()
+		g.elementwise()
 	}
 	return map[string]string{"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations()}
 }
