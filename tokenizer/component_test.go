@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -198,6 +199,22 @@ func TestCutAtMarksChangesNothing(t *testing.T) {
 	if got, err := across.Encode("a▁a", false); err != nil || !slices.Equal(got, []int32{2, 1}) {
 		t.Errorf("a merge across words: %v %v, want [2 1]", got, err)
 	}
+}
+
+// Run under -race: the word cache is shared without a lock.
+func TestConcurrentUse(t *testing.T) {
+	tok, all := load(t, "smollm2"), vectors(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for _, v := range all {
+				if got, err := tok.Encode(v.Text, false); err != nil || !slices.Equal(got, v.Enc["smollm2"].IDs) {
+					t.Errorf("Encode(%q) = %v %v", v.Text, got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestOffsets(t *testing.T) {

@@ -12,7 +12,7 @@ var scanners = map[string]scanner{gpt2Pattern: scanGPT2, llama3Pattern: scanLlam
 func FuzzScanners(f *testing.F) {
 	for _, s := range []string{
 		"Hello world", "I'll we'Re 'S x'ſ don't 'l 'll'", "a  b   c \n\n d\r\n\r\n e \t", "1234567 ١٢٣٤ ½ Ⅷ", " \n", "\n ", "...\n\n x!\r", "\u00a0x\u3000\u0085y\v\f",
-		"''", "'", "'r", "x \u2028 y", "日本語 тест", "$1,000.00 <|end|>", "é e\u0301 👩‍👩‍👧 \u200b", "İ'T", "'\u017f", "_a -b", "\x00\x1c\x1f",
+		"''", "'", "'r", "x \u2028 y", "日本語 тест", "$1,000.00 <|end|>", "é e\u0301 👩‍👩‍👧 \u200b", "İ'T", "'\u017fx", "_a -b", "\x00\x1c\x1f",
 	} {
 		f.Add(s)
 	}
