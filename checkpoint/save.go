@@ -68,7 +68,7 @@ func Save(dir string, c *Checkpoint) error {
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return fmt.Errorf("save %s: %w", dir, err)
 	}
-	if err := c.write(tmp); err != nil {
+	if err := c.WriteTo(tmp); err != nil {
 		if errors.Is(statErr, fs.ErrNotExist) { // ours alone: leave nothing behind
 			os.RemoveAll(tmp)
 		}
@@ -111,8 +111,8 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// write puts all files of the checkpoint into dir.
-func (c *Checkpoint) write(dir string) error {
+// WriteTo puts all files of the checkpoint into dir, each whole or absent.
+func (c *Checkpoint) WriteTo(dir string) error {
 	list, data := paramTensors(c.Model.Params)
 	if err := safetensors.WriteSharded(dir, list, map[string]string{"format": "pt"}, maxShard, data); err != nil {
 		return err

@@ -1,0 +1,164 @@
+package checkpoint
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"krait/internal/golden"
+	"krait/model"
+	"krait/tensor"
+)
+
+// TestConversionKeepsAttention checks that a conversion which keeps every attention layer is the teacher, bit for bit.
+func TestConversionKeepsAttention(t *testing.T) {
+	e := golden.Open(t, "llama-bias")
+	c, err := Load(golden.Dir(t, "llama-bias"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.FromTeacher(c.Model, model.MambaFor(&c.Model.Config, []int{0, 1}), model.InitAttention, rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := c.Model.Logits(nil, c.Model.Forward(nil, goldenBatch(e))).Data
+	for i, v := range m.Logits(nil, m.Forward(nil, goldenBatch(e))).Data {
+		if v != want[i] {
+			t.Fatalf("logit %d is %g, the teacher's %g", i, v, want[i])
+		}
+	}
+}
+
+// linearLayer returns a fresh layer in the state that method §8 row 3 names: identity convolution, no activation, Δ = 1, A = 0, D = 0, gate 1, no norm.
+func linearLayer(t *testing.T, teacher *model.Model) *model.Model {
+	t.Helper()
+	mc := model.MambaFor(&teacher.Config, nil)
+	mc.Identity, mc.ZBias, mc.NoNorm = true, true, true
+	m, err := model.FromTeacher(teacher, mc, model.InitLinear, rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := m.Blocks[0].Mixer.(*model.Mamba2)
+	for h := range x.D.Data {
+		x.DtBias.Data[h] = float32(math.Log(math.E - 1)) // softplus⁻¹(1)
+		x.ALog.Data[h] = float32(math.Inf(-1))
+	}
+	width := m.Config.HiddenSize
+	clear(x.InProj.Weight.Data[(len(x.InProj.Weight.Data)/width-len(x.D.Data))*width:]) // the rows of dt
+	return m
+}
+
+// TestLinearAttention checks that such a layer is the teacher's causal linear attention without rotation, with each key-value head serving its
+// group of neighbouring heads (method §8 rows 3 and 4); the tiled pairing must differ.
+func TestLinearAttention(t *testing.T) {
+	e := golden.Open(t, "conv-linear")
+	c, err := Load(golden.Dir(t, "conv-linear"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := linearLayer(t, c.Model)
+	u := e.Floats("u")
+	x := tensor.New(len(u)/c.Model.Config.HiddenSize, c.Model.Config.HiddenSize)
+	for i, v := range u {
+		x.Data[i] = float32(v)
+	}
+	got := m.Mix(nil, 0, x, model.Single(make([]int32, x.Rows()), nil))
+	golden.Close(t, "linear attention", got.Data, e.Floats("linear_attention_out"), 2e-5)
+	tiled := e.Floats("tiled_out")
+	var diff, scale float64
+	for i, v := range got.Data {
+		diff, scale = max(diff, math.Abs(float64(v)-tiled[i])), max(scale, math.Abs(tiled[i]))
+	}
+	if diff < 1e-2*scale {
+		t.Errorf("the layer is the wrongly tiled attention too: difference %g of %g", diff, scale)
+	}
+}
+
+// TestGroups compares grouped heads with the same heads written out: multi-query, grouped and multi-head.
+func TestGroups(t *testing.T) {
+	for _, kv := range []int{1, 2, 4} {
+		t.Run(fmt.Sprint(kv), func(t *testing.T) {
+			config := model.Config{HiddenSize: 32, IntermediateSize: 16, NumHiddenLayers: 1, NumAttentionHeads: 4, NumKeyValueHeads: kv, HeadDim: 8,
+				VocabSize: 11, RMSNormEps: 1e-5, RopeTheta: 1e4}
+			grouped := config
+			grouped.Mamba = model.MambaFor(&config, nil)
+			m := mustNew(t, grouped)
+			rng := rand.New(rand.NewPCG(9, uint64(kv)))
+			for _, p := range m.Params {
+				for i := range p.Data {
+					p.Data[i] = float32(rng.NormFloat64()) * 0.3
+				}
+			}
+			config.NumKeyValueHeads = 4
+			written := config
+			written.Mamba = model.MambaFor(&config, nil)
+			w := mustNew(t, written)
+			expand(t, w, m, 4/kv)
+			tokens := make([]int32, 40)
+			for i := range tokens {
+				tokens[i] = rng.Int32N(11)
+			}
+			got, want := m.Forward(nil, model.Single(tokens, nil)).Data, w.Forward(nil, model.Single(tokens, nil)).Data
+			for i := range got {
+				if got[i] != want[i] {
+					t.Fatalf("element %d: %g grouped, %g written out", i, got[i], want[i])
+				}
+			}
+		})
+	}
+}
+
+func mustNew(t *testing.T, c model.Config) *model.Model {
+	t.Helper()
+	m, err := model.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// expand copies from into m, whose Mamba layer has each key-value head r times, side by side (method §1.5).
+func expand(t *testing.T, m, from *model.Model, r int) {
+	t.Helper()
+	src := map[string]*tensor.Tensor{}
+	for name, p := range from.Params {
+		src[name] = p
+	}
+	const inner, p = 32, 8
+	kvWidth := inner / r
+	for name, dst := range m.Params {
+		s := src[name]
+		switch {
+		case len(s.Data) == len(dst.Data):
+			copy(dst.Data, s.Data)
+		default:
+			cols := s.Cols()
+			row := 0
+			put := func(from int) { copy(dst.Data[row*cols:(row+1)*cols], s.Data[from*cols:]); row++ }
+			at := 0
+			if name == "model.layers.0.mamba.in_proj.weight" {
+				for i := range inner { // z
+					put(i)
+				}
+				at = inner
+			}
+			for range 2 { // x, then B
+				for head := range kvWidth / p {
+					for range r {
+						for i := range p {
+							put(at + head*p + i)
+						}
+					}
+				}
+				at += kvWidth
+			}
+			for ; at < s.Shape[0]; at++ {
+				put(at)
+			}
+			if row != dst.Shape[0] {
+				t.Fatalf("%s: %d rows of %d", name, row, dst.Shape[0])
+			}
+		}
+	}
+}
