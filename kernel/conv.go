@@ -19,3 +19,20 @@ func conv1DPortable(y []float32, ldy int, x []float32, ldx int, w, bias []float3
 		}
 	}
 }
+
+// Conv1DGrad adds the gradients of Conv1D to dx (rows+width-1, dim), whose first width-1 rows belong to the history, dw (width, dim)
+// and db (dim).
+func Conv1DGrad(dx []float32, lddx int, dw, db, dy []float32, lddy int, x []float32, ldx int, w []float32, rows, dim, width int) {
+	active.conv1DGrad(dx, lddx, dw, db, dy, lddy, x, ldx, w, rows, dim, width)
+}
+
+func conv1DGradPortable(dx []float32, lddx int, dw, db, dy []float32, lddy int, x []float32, ldx int, w []float32, rows, dim, width int) {
+	for t := range rows {
+		dyr := dy[t*lddy:][:dim]
+		axpyPortable(db[:dim], 1, dyr)
+		for k := range width {
+			mulAddPortable(dx[(t+k)*lddx:][:dim], dyr, w[k*dim:][:dim])
+			mulAddPortable(dw[k*dim:][:dim], dyr, x[(t+k)*ldx:][:dim])
+		}
+	}
+}

@@ -28,6 +28,7 @@ type table struct {
 	gatedRMSNorm     func(y, rstd, x, z []float32, ldz int, w []float32, rows, groups, p int, eps float32)
 	gatedRMSNormGrad func(dx, dz, dw, dy, x, z []float32, ldz int, w, rstd []float32, rows, groups, p int)
 	conv1D           func(y []float32, ldy int, x []float32, ldx int, w, bias []float32, rows, dim, width int)
+	conv1DGrad       func(dx []float32, lddx int, dw, db, dy []float32, lddy int, x []float32, ldx int, w []float32, rows, dim, width int)
 	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
@@ -44,7 +45,7 @@ var portable = table{
 	softplus: softplusPortable, rope: ropePortable, adamw: adamwPortable,
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
-	conv1D: conv1DPortable, ssdStep: ssdStepPortable,
+	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
 	gemm: gemmPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 }
 

@@ -23,6 +23,12 @@ func tableAVX2() *table {
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX2, scaleAVX2, mulAVX2, mulAddAVX2
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX2, siluGradAVX2, swigluAVX2, swigluGradAVX2
 	t.softplus, t.adamw = softplusAVX2, adamwAVX2
+	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowAVX2), rmsNormGradBy(rmsNormGradRowAVX2)
+	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX2, gatedRow8AVX2)
+	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX2, gatedRow8GradAVX2)
+	t.rope, t.ssdStep = ropeBy(ropeRowAVX2), ssdStepAVX2Any
+	t.conv1D = conv1DBy(conv1D2AVX2, conv1D3AVX2, conv1D4AVX2)
+	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX2, conv1DGrad3AVX2, conv1DGrad4AVX2)
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
 	return &t
 }
@@ -35,6 +41,12 @@ func tableAVX512() *table {
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX512, scaleAVX512, mulAVX512, mulAddAVX512
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX512, siluGradAVX512, swigluAVX512, swigluGradAVX512
 	t.softplus, t.adamw = softplusAVX512, adamwAVX512
+	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowAVX512), rmsNormGradBy(rmsNormGradRowAVX512)
+	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX512, gatedRow8AVX512)
+	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX512, gatedRow8GradAVX512)
+	t.rope, t.ssdStep = ropeBy(ropeRowAVX512), ssdStepAVX512Any
+	t.conv1D = conv1DBy(conv1D2AVX512, conv1D3AVX512, conv1D4AVX512)
+	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX512, conv1DGrad3AVX512, conv1DGrad4AVX512)
 	t.peak, t.peakFlops = peakAVX512, 24*2*16
 	return &t
 }

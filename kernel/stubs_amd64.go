@@ -308,6 +308,60 @@ func dotAVX512(x, y []float32) float32
 func adamwAVX512(p, m, v, g []float32, s AdamWStep)
 
 //go:noescape
+func rmsNormRowAVX512(y, x, w []float32, eps float32) float32
+
+//go:noescape
+func rmsNormGradRowAVX512(dx, dw, dy, x, w []float32, rstd float32)
+
+//go:noescape
+func gatedGroupAVX512(y, x, z, w []float32, eps float32) float32
+
+//go:noescape
+func gatedGroupGradAVX512(dx, dz, dw, dy, x, z, w []float32, rstd float32)
+
+//go:noescape
+func gatedRow8AVX512(y, rstd, x, z, w []float32, eps float32)
+
+//go:noescape
+func gatedRow8GradAVX512(dx, dz, dw, dy, x, z, w []float32, rstd []float32)
+
+//go:noescape
+func ropeRowAVX512(x, cos, sin []float32, heads int, sign float32)
+
+// conv1D2AVX512 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D2AVX512(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad2AVX512 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad2AVX512(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+// conv1D3AVX512 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D3AVX512(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad3AVX512 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad3AVX512(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+// conv1D4AVX512 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D4AVX512(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad4AVX512 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad4AVX512(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+//go:noescape
+func ssdStepAVX512(a *ssdArgs)
+
+//go:noescape
 func tileAVX2_6x2packed(t *tile)
 
 //go:noescape
@@ -491,3 +545,57 @@ func dotAVX2(x, y []float32) float32
 
 //go:noescape
 func adamwAVX2(p, m, v, g []float32, s AdamWStep)
+
+//go:noescape
+func rmsNormRowAVX2(y, x, w []float32, eps float32) float32
+
+//go:noescape
+func rmsNormGradRowAVX2(dx, dw, dy, x, w []float32, rstd float32)
+
+//go:noescape
+func gatedGroupAVX2(y, x, z, w []float32, eps float32) float32
+
+//go:noescape
+func gatedGroupGradAVX2(dx, dz, dw, dy, x, z, w []float32, rstd float32)
+
+//go:noescape
+func gatedRow8AVX2(y, rstd, x, z, w []float32, eps float32)
+
+//go:noescape
+func gatedRow8GradAVX2(dx, dz, dw, dy, x, z, w []float32, rstd []float32)
+
+//go:noescape
+func ropeRowAVX2(x, cos, sin []float32, heads int, sign float32)
+
+// conv1D2AVX2 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D2AVX2(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad2AVX2 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad2AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+// conv1D3AVX2 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D3AVX2(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad3AVX2 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad3AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+// conv1D4AVX2 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D4AVX2(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad4AVX2 works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad4AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+//go:noescape
+func ssdStepAVX2(a *ssdArgs)

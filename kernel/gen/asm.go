@@ -117,8 +117,8 @@ func (g *gen) function(name, params, result, doc string) {
 		add(n, kinds[i])
 	}
 	signature := fmt.Sprintf("%s(%s)", name, params)
-	size = align(size, 8)
 	if result != "" {
+		size = align(size, 8)
 		add("ret", result)
 		signature += " " + result
 	}

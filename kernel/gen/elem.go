@@ -45,11 +45,6 @@ func (b *body) round() string {
 	return "VROUNDPS $8,"
 }
 
-// abs clears the sign.
-func (b *body) abs(x val) val {
-	return b.op("VANDPS", x, val{mem: b.bits("absMask", 0x7fffffff)})
-}
-
 // sigmoid is 1/(1+e⁻ˣ) through e = exp(-|x|) ≤ 1, so that nothing overflows: 1/(1+e) for x ≥ 0, e/(1+e) below.
 func (b *body) sigmoid(x val) val {
 	e := b.expBelow(b.op("VORPS", x, val{mem: b.bits("signMask", 0x80000000)}))

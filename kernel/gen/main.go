@@ -26,6 +26,9 @@ func generate() map[string]string {
 		g.level = l
 		g.gemm()
 		g.elementwise()
+		g.norms()
+		g.rope()
+		g.scans()
 	}
 	return map[string]string{"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations()}
 }
