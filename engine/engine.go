@@ -1,0 +1,115 @@
+// Package engine turns tokens into tokens: prefill, decoding, lossless speculation and continuous batching. It knows no text and no files.
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"krait/model"
+	"krait/sample"
+)
+
+// Engine generates with one target model. Its methods may be called from several goroutines at once.
+type Engine struct {
+	Target *model.Model
+}
+
+// New returns an engine for the target, and packs the weights of the target and of the drafts that its requests will name. Weights
+// that change afterwards need another New.
+func New(target *model.Model, drafts ...*model.Model) *Engine {
+	target.Pack()
+	for _, d := range drafts {
+		if d != nil && d != target {
+			d.Pack()
+		}
+	}
+	return &Engine{Target: target}
+}
+
+// Request is one generation. The output ends at a stop token, after MaxTokens tokens, or where the target's context is full.
+type Request struct {
+	Prompt    []int32
+	MaxTokens int
+	Sampling  sample.Options
+	Seed      uint64
+	Stop      []int32 // the token that ends the output is its last one
+
+	Draft     *model.Model // proposes tokens; same vocabulary as the target; nil is none
+	NGram     bool         // proposes what followed the same tokens before, in the prompt or the output
+	Speculate int          // the most tokens a round proposes; 0 is plain decoding
+	// FixedDepth proposes Speculate tokens in every round. Otherwise each round's number, 0 included, is the one that measured times and
+	// acceptance promise to be fastest; it does not change greedy output, but sampled output is then reproducible only in distribution.
+	FixedDepth bool
+	// Synthetic is for measurements alone: it replaces the decision how many of k proposed tokens are accepted, so the output means nothing.
+	Synthetic func(k int) int
+}
+
+// Token is one token of the output. Drafted tells that it was proposed and accepted.
+type Token struct {
+	ID      int32
+	Drafted bool
+}
+
+// Reasons for the end of an output.
+const (
+	FinishStop   = "stop"   // a stop token was produced
+	FinishLength = "length" // MaxTokens or the context is reached
+)
+
+// Stats is what a generation did. Times do not include the consumer's.
+type Stats struct {
+	PromptTokens int
+	Tokens       int // yielded
+	Rounds       int // steps of the target after prefill: Tokens/Rounds is the number of tokens a step
+	Drafted      int // tokens proposed
+	Accepted     int // proposed tokens accepted
+	Prefill      time.Duration
+	Decode       time.Duration
+	FinishReason string // FinishStop or FinishLength; empty where the generation was cut off
+	DraftedAt    []int  // rounds that proposed a token number i
+	AcceptedAt   []int  // rounds that accepted token number i
+}
+
+// maxSpeculate bounds Speculate: no measured setting gains beyond a tenth of it.
+const maxSpeculate = 256
+
+// check refuses a request that the target cannot serve, with the reason.
+func (e *Engine) check(r *Request) error {
+	c := &e.Target.Config
+	if err := r.Sampling.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case len(r.Prompt) == 0:
+		return fmt.Errorf("prompt is empty, want at least one token")
+	case c.MaxPositionEmbeddings > 0 && len(r.Prompt) > c.MaxPositionEmbeddings:
+		return fmt.Errorf("prompt has %d tokens, the model's context has %d", len(r.Prompt), c.MaxPositionEmbeddings)
+	case r.MaxTokens < 1:
+		return fmt.Errorf("max tokens is %d, want a positive number", r.MaxTokens)
+	case r.Speculate < 0 || r.Speculate > maxSpeculate:
+		return fmt.Errorf("speculate is %d, want a number from 1 to %d, or 0 for plain decoding", r.Speculate, maxSpeculate)
+	case r.Speculate > 0 && r.Draft == nil && !r.NGram:
+		return fmt.Errorf("speculate is %d, but there is neither a draft model nor n-grams to propose tokens", r.Speculate)
+	case r.Draft != nil && r.Draft.Config.VocabSize != c.VocabSize:
+		return fmt.Errorf("the draft has a vocabulary of %d tokens, the target of %d: they must share one", r.Draft.Config.VocabSize, c.VocabSize)
+	}
+	for i, id := range r.Prompt {
+		if id < 0 || int(id) >= c.VocabSize {
+			return fmt.Errorf("prompt token %d is %d, the vocabulary has %d", i, id, c.VocabSize)
+		}
+	}
+	return nil
+}
+
+// limit returns the number of tokens, prompt included, at which the request ends. The last token is not fed, so it may stand behind the context.
+func (e *Engine) limit(r *Request) int {
+	n := len(r.Prompt) + r.MaxTokens
+	if context := e.Target.Config.MaxPositionEmbeddings; context > 0 {
+		n = min(n, context+1)
+	}
+	return n
+}
+
+// newRNG returns a request's source of randomness. Nothing else draws from it, so its output depends on no other request.
+func newRNG(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x6b72616974)) }

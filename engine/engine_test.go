@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"krait/model"
+	"krait/sample"
+)
+
+func TestReferenceContinuations(t *testing.T) {
+	e := New(stories(t))
+	for _, ref := range references(t) {
+		got, stats := generate(t, e, ref.request())
+		if !slices.Equal(got, ref.Greedy) {
+			t.Errorf("prompt %v: %v, want %v", ref.Prompt, got, ref.Greedy)
+		}
+		want := FinishLength
+		if ref.Greedy[len(ref.Greedy)-1] == 1 {
+			want = FinishStop
+		}
+		if stats.FinishReason != want || stats.PromptTokens != len(ref.Prompt) {
+			t.Errorf("prompt %v: %+v, want finish %q", ref.Prompt, stats, want)
+		}
+	}
+}
+
+// TestGreedySpeculation compares speculative with plain output: targets of every kind, drafts from useless to perfect, n-grams, every depth.
+func TestGreedySpeculation(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*seed, 2))
+	for name, m := range map[string]*model.Model{
+		"stories260k": stories(t), "tiny-hybrid": tiny(t, "tiny-hybrid"), "tiny-pure": tiny(t, "tiny-pure"), "llama-gqa": tiny(t, "llama-gqa"),
+		"mistral-window": tiny(t, "mistral-window"), "random hybrid": randomModel(t, 40, 0, 4, []int{1}, 3),
+	} {
+		vocab, layers := m.Config.VocabSize, make([]int, m.Config.NumHiddenLayers)
+		for i := range layers {
+			layers[i] = i
+		}
+		drafts := map[string]*model.Model{
+			"none": nil, "itself": m, "nearly itself": subset(t, m, layers, 0.02), "first layer": subset(t, m, layers[:1], 0), "last layer": subset(t, m, layers[len(layers)-1:], 0),
+			"random attention": randomModel(t, vocab, 0, 1, []int{0}, 4), "random hybrid": randomModel(t, vocab, 0, 2, []int{0}, 5), "random mamba": randomModel(t, vocab, 40, 1, nil, 6),
+		}
+		e := New(m, slices.Collect(values(drafts))...)
+		for _, n := range []int{1, 2, 9, 40} {
+			r := Request{Prompt: randomPrompt(rng, vocab, n), MaxTokens: 70}
+			plain, _ := generate(t, e, r)
+			for draft, d := range drafts {
+				for k := 1; k <= 12; k++ {
+					s := r
+					s.Draft, s.NGram, s.Speculate, s.FixedDepth = d, d == nil || k%3 == 0, k, k%2 == 0
+					got, stats := generate(t, e, s)
+					if !slices.Equal(got, plain) {
+						t.Fatalf("%s, draft %s, depth %d, prompt %v: %v, want %v", name, draft, k, s.Prompt, got, plain)
+					}
+					if draft == "itself" && !s.NGram && s.FixedDepth && stats.Accepted != stats.Drafted {
+						t.Fatalf("%s drafts for itself, depth %d: %+v", name, k, stats)
+					}
+				}
+			}
+		}
+	}
+}
+
+func values[K comparable, V any](m map[K]V) func(func(V) bool) {
+	return func(yield func(V) bool) {
+		for _, v := range m {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// TestLongPrompt crosses the grids of prefill, of attention and of the scan.
+func TestLongPrompt(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*seed, 3))
+	m := randomModel(t, 30, 0, 3, []int{2}, 7)
+	e := New(m)
+	for _, n := range []int{255, 256, 257, 258, 511, 530, 800} {
+		r := Request{Prompt: randomPrompt(rng, 30, n), MaxTokens: 60}
+		plain, _ := generate(t, e, r)
+		r.Speculate, r.FixedDepth, r.Draft = 5, true, subset(t, m, []int{0, 2}, 0.01)
+		if got, _ := generate(t, e, r); !slices.Equal(got, plain) {
+			t.Fatalf("prompt of %d: %v, want %v", n, got, plain)
+		}
+		r.NGram = true
+		if got, _ := generate(t, e, r); !slices.Equal(got, plain) {
+			t.Fatalf("prompt of %d with n-grams: %v, want %v", n, got, plain)
+		}
+	}
+}
+
+// TestStopInsideBlock makes every token of a plain output the stop token in turn, with a draft whose tokens are all accepted.
+func TestStopInsideBlock(t *testing.T) {
+	m := stories(t)
+	e := New(m)
+	r := Request{Prompt: []int32{1}, MaxTokens: 40}
+	plain, _ := generate(t, e, r)
+	for _, stop := range plain {
+		s := r
+		s.Stop, s.Draft, s.Speculate, s.FixedDepth = []int32{511, stop}, m, 7, true
+		got, stats := generate(t, e, s)
+		if want := plain[:slices.Index(plain, stop)+1]; !slices.Equal(got, want) || stats.FinishReason != FinishStop {
+			t.Fatalf("stop at %d: %v (%s), want %v", stop, got, stats.FinishReason, want)
+		}
+	}
+}
+
+// TestContextEnds fills the context: 128 positions are fed, and the token behind the last of them is produced.
+func TestContextEnds(t *testing.T) {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "llama-gqa"} {
+		m := tiny(t, name)
+		e := New(m)
+		for _, n := range []int{1, 100, 127, 128} {
+			r := Request{Prompt: slices.Repeat([]int32{7}, n), MaxTokens: 1000}
+			plain, stats := generate(t, e, r)
+			if len(plain) != 129-n || stats.FinishReason != FinishLength {
+				t.Fatalf("%s, prompt of %d: %d tokens (%s)", name, n, len(plain), stats.FinishReason)
+			}
+			r.Draft, r.Speculate, r.FixedDepth = m, 9, true
+			if got, stats := generate(t, e, r); !slices.Equal(got, plain) || stats.FinishReason != FinishLength {
+				t.Fatalf("%s, prompt of %d, speculative: %v, want %v", name, n, got, plain)
+			}
+		}
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	m := tiny(t, "tiny-hybrid")
+	e := New(m)
+	broken := subset(t, m, []int{0}, 0)
+	broken.Norm.Weight.Data[0] = float32(math.NaN())
+	for want, r := range map[string]Request{
+		"prompt is empty": {MaxTokens: 1},
+		"prompt has 129 tokens, the model's context has 128": {Prompt: make([]int32, 129), MaxTokens: 1},
+		"max tokens is 0": {Prompt: []int32{1}},
+		"prompt token 1 is 61, the vocabulary has 61": {Prompt: []int32{1, 61}, MaxTokens: 1},
+		"prompt token 0 is -1":                        {Prompt: []int32{-1}, MaxTokens: 1},
+		"speculate is -1":                             {Prompt: []int32{1}, MaxTokens: 1, Speculate: -1},
+		"neither a draft model nor n-grams":           {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2},
+		"vocabulary of 40 tokens, the target of 61":   {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2, Draft: randomModel(t, 40, 0, 1, nil, 1)},
+		"top-p is 2":                       {Prompt: []int32{1}, MaxTokens: 1, Sampling: sample.Options{TopP: 2}},
+		"draft of token 1: logit 0 is NaN": {Prompt: []int32{1}, MaxTokens: 9, Draft: broken, Speculate: 2, FixedDepth: true},
+	} {
+		n := 0
+		for _, err := range e.Generate(context.Background(), r, nil) {
+			if n++; err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		}
+		if n != 1 {
+			t.Errorf("%q: %d values", want, n)
+		}
+	}
+	r := Request{Prompt: []int32{1}, MaxTokens: 3, NGram: true, Speculate: 2}
+	err := e.Batch(context.Background(), 2, requests(r), func(int, []int32, string) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "request 0: speculate is 2") {
+		t.Errorf("batch: %v", err)
+	}
+	for _, err := range New(broken).Generate(context.Background(), Request{Prompt: []int32{1}, MaxTokens: 3}, nil) {
+		if err == nil || !strings.Contains(err.Error(), "NaN") {
+			t.Errorf("broken target: %v", err)
+		}
+	}
+}
+
+func TestCancellation(t *testing.T) {
+	e := New(stories(t))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n := 0
+	for token, err := range e.Generate(ctx, Request{Prompt: []int32{1}, MaxTokens: 200, Draft: e.Target, Speculate: 4, FixedDepth: true}, nil) {
+		if n++; n == 3 {
+			cancel()
+		}
+		if n > 5+1 { // the rest of the block that was committed, then the error
+			t.Fatalf("went on: %v, %v", token, err)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range e.Generate(ctx, Request{Prompt: make([]int32, 500), MaxTokens: 1}, nil) {
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("prefill: %v", err)
+		}
+	}
+	err := e.Batch(ctx, 2, requests(Request{Prompt: []int32{1}, MaxTokens: 5}), nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("batch: %v", err)
+	}
+	for range e.Generate(context.Background(), Request{Prompt: []int32{1}, MaxTokens: 20}, nil) {
+		break // a consumer may leave
+	}
+}
+
+func TestSeedReproduces(t *testing.T) {
+	m := stories(t)
+	e := New(m)
+	r := Request{Prompt: []int32{1}, MaxTokens: 60, Sampling: sample.Options{Temperature: 1, TopP: 0.95}, Seed: 9}
+	first, _ := generate(t, e, r)
+	again, _ := generate(t, e, r)
+	other := r
+	other.Seed = 10
+	different, _ := generate(t, e, other)
+	if !slices.Equal(first, again) || slices.Equal(first, different) {
+		t.Fatal("a seed must determine the output")
+	}
+	r.Draft, r.Speculate, r.FixedDepth = subset(t, m, []int{0, 1}, 0), 3, true
+	first, _ = generate(t, e, r)
+	if again, _ = generate(t, e, r); !slices.Equal(first, again) {
+		t.Fatal("a seed must determine the output of a fixed depth")
+	}
+}
+
+// chiSquareQuantile is the normal quantile of p = 0.001.
+const chiSquareQuantile = 3.0902
+
+// TestSampledSpeculation compares the frequencies of all outputs of three tokens with their exact probabilities.
+func TestSampledSpeculation(t *testing.T) {
+	const vocab, draws = 4, 20000
+	m := randomModel(t, vocab, 0, 2, []int{1}, 21)
+	draft := randomModel(t, vocab, 0, 1, nil, 22)
+	e := New(m, draft)
+	prompt := []int32{2, 0, 3, 2, 0, 3, 2, 0}
+	for _, o := range []sample.Options{{Temperature: 1.5}, {Temperature: 2, TopK: 3, TopP: 0.9}} {
+		exact := exactOutputs(t, m, prompt, o)
+		for name, r := range map[string]Request{
+			"plain": {}, "draft": {Draft: draft, Speculate: 2, FixedDepth: true}, "n-grams": {NGram: true, Speculate: 3, FixedDepth: true},
+			"adaptive": {Draft: draft, NGram: true, Speculate: 2},
+		} {
+			r.Prompt, r.MaxTokens, r.Sampling = prompt, 3, o
+			counts := make([]int, len(exact))
+			for i := range draws {
+				r.Seed = *seed + uint64(i)
+				out, _ := generate(t, e, r)
+				counts[(out[0]*vocab+out[1])*vocab+out[2]]++
+			}
+			x, df := 0.0, -1.0
+			for i, c := range counts {
+				if want := exact[i] * draws; want > 0 {
+					x += (float64(c) - want) * (float64(c) - want) / want
+					df++
+				} else if c > 0 {
+					t.Errorf("%s, %+v: %d impossible outputs", name, o, c)
+				}
+			}
+			if limit := df * math.Pow(1-2/(9*df)+chiSquareQuantile*math.Sqrt(2/(9*df)), 3); x > limit {
+				t.Errorf("%s, %+v: chi-square %.1f over %g degrees, limit %.1f", name, o, x, df, limit)
+			}
+		}
+	}
+}
+
+// exactOutputs returns the probability of every output of three tokens.
+func exactOutputs(t *testing.T, m *model.Model, prompt []int32, o sample.Options) []float64 {
+	t.Helper()
+	vocab := m.Config.VocabSize
+	dist := func(tokens []int32) []float32 {
+		logits := m.Logits(nil, m.Forward(nil, model.Single(tokens, nil)))
+		p, err := sample.Dist(nil, logits.Row(len(tokens)-1), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	var exact []float64
+	for a, pa := range dist(prompt) {
+		for b, pb := range dist(append(slices.Clone(prompt), int32(a))) {
+			for _, pc := range dist(append(slices.Clone(prompt), int32(a), int32(b))) {
+				exact = append(exact, float64(pa)*float64(pb)*float64(pc))
+			}
+		}
+	}
+	if len(exact) != vocab*vocab*vocab {
+		t.Fatal(len(exact))
+	}
+	return exact
+}
+
+// TestStateRollback shows the ground that speculation stands on: after any sequence of marked runs and partial commits, the next logits
+// are, bit for bit, those of a state that was fed the kept tokens one by one.
+func TestStateRollback(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*seed, 5))
+	for name, m := range map[string]*model.Model{"hybrid": tiny(t, "tiny-hybrid"), "pure": tiny(t, "tiny-pure"), "attention": stories(t), "window": tiny(t, "mistral-window")} {
+		m.Pack()
+		s, plain := m.NewState(), m.NewState()
+		for s.Len() < 110 {
+			run := randomPrompt(rng, m.Config.VocabSize, 1+rng.IntN(13))
+			n := rng.IntN(len(run) + 1)
+			s.Mark()
+			got := m.Logits(nil, m.Forward(nil, model.Single(run, s)))
+			s.Keep(n)
+			for i, x := range run[:n] {
+				want := m.Logits(nil, m.Forward(nil, model.Single([]int32{x}, plain)))
+				if !slices.Equal(got.Row(i), want.Data) {
+					t.Fatalf("%s: position %d, row %d of a run of %d", name, plain.Len()-1, i, len(run))
+				}
+			}
+		}
+	}
+}
+
+func TestSynthetic(t *testing.T) {
+	m := stories(t)
+	e := New(m)
+	r := Request{Prompt: []int32{1}, MaxTokens: 101, Draft: randomModel(t, 512, 0, 1, []int{0}, 8), Speculate: 4, FixedDepth: true, Synthetic: func(k int) int { return 2 }}
+	out, stats := generate(t, e, r)
+	if len(out) != 101 || stats.Rounds != 34 || stats.AcceptedAt[1] < 33 || stats.AcceptedAt[2] != 0 {
+		t.Fatalf("%+v", stats)
+	}
+}
+
+func ExampleEngine_Generate() {
+	m, _ := model.New(model.Config{HiddenSize: 8, IntermediateSize: 8, NumHiddenLayers: 1, NumAttentionHeads: 1, NumKeyValueHeads: 1, HeadDim: 8,
+		VocabSize: 5, RMSNormEps: 1e-5, RopeTheta: 1e4}) // zero weights: all logits are equal, the first wins
+	var stats Stats
+	for token, err := range New(m).Generate(context.Background(), Request{Prompt: []int32{3}, MaxTokens: 2}, &stats) {
+		fmt.Println(token.ID, err)
+	}
+	fmt.Println(stats.FinishReason)
+	// Output:
+	// 0 <nil>
+	// 0 <nil>
+	// length
+}

@@ -1,0 +1,245 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"krait/autograd"
+	"krait/model"
+	"krait/sample"
+	"krait/tensor"
+)
+
+// prefillGrid is where a prompt is cut: pieces end at multiples of it, so that memory is bounded and a request has the same bits
+// whoever cuts it. It is a multiple of the usual chunks of the scan, and enough rows for the matrix kernels.
+const prefillGrid = 256
+
+// Generate yields the output of the request token by token, as rounds commit them, and fills stats, which may be nil. A request that
+// cannot be served, a cancelled context (ctx.Err()) and broken logits are yielded as an error, which is the last value.
+func (e *Engine) Generate(ctx context.Context, r Request, stats *Stats) iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		if stats == nil {
+			stats = new(Stats)
+		}
+		*stats = Stats{PromptTokens: len(r.Prompt)}
+		if err := e.check(&r); err != nil {
+			yield(Token{}, err)
+			return
+		}
+		g := e.newGeneration(r, stats)
+		err := g.prefill(ctx)
+		for err == nil {
+			if err = ctx.Err(); err != nil {
+				break
+			}
+			if err = g.round(ctx); err != nil {
+				break
+			}
+			for i, token := range g.block {
+				stats.Tokens++
+				if i == len(g.block)-1 {
+					stats.FinishReason = g.finish()
+				}
+				if !yield(token, nil) || stats.FinishReason != "" {
+					return
+				}
+			}
+		}
+		yield(Token{}, err)
+	}
+}
+
+// generation is one sequence on its way.
+type generation struct {
+	Request
+	target *model.Model
+	state  *model.State // has seen all tokens but the last
+	tokens []int32      // prompt and output
+	limit  int
+	rng    *rand.Rand
+	stats  *Stats
+	tape   *autograd.Tape
+	runs   [1]model.Run
+	fed    []int32   // what the round feeds: the last token, then the proposed ones
+	block  []Token   // what the round commits
+	p      []float32 // target distribution (vocab)
+	source source    // who proposed
+	draft  *drafter
+	ngrams *ngrams
+	depth  *depth
+}
+
+func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
+	g := &generation{
+		Request: r, target: e.Target, state: e.Target.NewState(), tokens: slices.Clone(r.Prompt), limit: e.limit(&r), rng: newRNG(r.Seed),
+		stats: stats, tape: autograd.NewScratch(),
+	}
+	if r.Speculate == 0 {
+		return g
+	}
+	g.depth = newDepth(r.Speculate, r.FixedDepth)
+	if r.Draft != nil {
+		g.draft = newDrafter(r.Draft, r.Sampling, g.rng, r.Speculate)
+	}
+	if r.NGram {
+		g.ngrams = newNGrams()
+	}
+	stats.DraftedAt, stats.AcceptedAt = make([]int, r.Speculate), make([]int, r.Speculate)
+	return g
+}
+
+// prefill feeds all tokens of the prompt but the last, which begins the first round.
+func (g *generation) prefill(ctx context.Context) error {
+	start := time.Now()
+	defer func() { g.stats.Prefill = time.Since(start) }()
+	if err := feed(ctx, g.target, g.state, g.tokens[:len(g.tokens)-1]); err != nil {
+		return err
+	}
+	if g.draft == nil {
+		return nil
+	}
+	return g.draft.catchUp(ctx, g.tokens)
+}
+
+// feed brings a state to the end of tokens, the first of which it has seen, piece by piece.
+func feed(ctx context.Context, m *model.Model, s *model.State, tokens []int32) error {
+	for s.Len() < len(tokens) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// Without a tape each layer's activations can go before the next layer's come: an arena would hold those of all layers.
+		m.Forward(nil, model.Single(tokens[s.Len():pieceEnd(s.Len(), len(tokens))], s))
+	}
+	return nil
+}
+
+// pieceEnd returns where the piece of a prefill that begins at position from ends.
+func pieceEnd(from, to int) int { return min(to, (from/prefillGrid+1)*prefillGrid) }
+
+// round feeds the last token and what is proposed behind it as one run, and commits the accepted tokens and one of the target's own.
+func (g *generation) round(ctx context.Context) error {
+	start := time.Now()
+	defer func() { g.stats.Decode += time.Since(start) }()
+	g.fed = append(g.fed[:0], g.tokens[len(g.tokens)-1])
+	if g.depth != nil {
+		if err := g.propose(ctx); err != nil {
+			return err
+		}
+	}
+	k := len(g.fed) - 1
+	verify := start
+	if g.depth != nil {
+		verify = time.Now()
+	}
+	if k > 0 {
+		g.state.Mark()
+	}
+	g.tape.Reset()
+	g.runs[0] = model.Run{Len: len(g.fed), State: g.state}
+	hidden := g.target.Forward(g.tape, model.Batch{Tokens: g.fed, Runs: g.runs[:]}) // (k+1, hidden)
+	if err := g.accept(g.target.Logits(g.tape, hidden), k); err != nil {
+		return fmt.Errorf("token %d: %w", len(g.tokens), err)
+	}
+	if k > 0 {
+		g.state.Keep(len(g.block))
+	}
+	if g.depth != nil {
+		g.depth.verified(k+1, time.Since(verify))
+	}
+	g.committed(k)
+	return nil
+}
+
+// accept fills block from the target's logits (k+1, vocab): row i judges proposed token i, and the last one has none to judge.
+func (g *generation) accept(logits *tensor.Tensor, k int) error {
+	g.block = g.block[:0]
+	forced := -1
+	if g.Synthetic != nil && k > 0 {
+		forced = min(max(g.Synthetic(k), 0), k)
+	}
+	vocab := g.target.Config.VocabSize
+	for i := range k + 1 {
+		drafted := int32(-1)
+		if i < k {
+			drafted = g.fed[i+1]
+		}
+		token, accepted, err := g.decide(logits.Data[i*vocab:][:vocab], i, drafted)
+		if err != nil {
+			return err
+		}
+		if forced >= 0 {
+			if accepted = i < forced; accepted {
+				token = drafted
+			}
+		}
+		g.block = append(g.block, Token{ID: token, Drafted: accepted})
+		if !accepted || slices.Contains(g.Stop, token) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// decide returns the token behind row i's logits (vocab), and whether it is the proposed one; drafted is -1 where none is proposed.
+func (g *generation) decide(logits []float32, i int, drafted int32) (token int32, accepted bool, err error) {
+	if g.Sampling.Greedy() {
+		token, err = sample.Argmax(logits)
+		return token, token == drafted, err
+	}
+	if g.p, err = sample.Dist(g.p, logits, g.Sampling); err != nil {
+		return 0, false, err
+	}
+	switch {
+	case drafted < 0:
+		return sample.Pick(g.p, g.rng), false, nil
+	case g.source == fromModel:
+		token, accepted = sample.Verify(g.p, g.draft.q[i], drafted, g.rng)
+	default:
+		token, accepted = sample.VerifyCertain(g.p, drafted, g.rng)
+	}
+	return token, accepted, nil
+}
+
+// committed appends the round's block to the tokens and tells everyone who proposes.
+func (g *generation) committed(k int) {
+	accepted := 0
+	for _, t := range g.block {
+		g.tokens = append(g.tokens, t.ID)
+		if t.Drafted {
+			accepted++
+		}
+	}
+	g.stats.Rounds++
+	g.stats.Drafted += k
+	g.stats.Accepted += accepted
+	if k == 0 {
+		return
+	}
+	for i := range k {
+		g.stats.DraftedAt[i]++
+	}
+	for i := range accepted {
+		g.stats.AcceptedAt[i]++
+	}
+	g.depth.accepted(g.source, k, accepted)
+	if g.source == fromModel {
+		g.draft.keep(accepted)
+	}
+}
+
+// finish returns why the output ends with the tokens there are, or "".
+func (g *generation) finish() string { return finish(g.tokens, g.Stop, g.limit) }
+
+func finish(tokens, stop []int32, limit int) string {
+	switch {
+	case slices.Contains(stop, tokens[len(tokens)-1]):
+		return FinishStop
+	case len(tokens) >= limit:
+		return FinishLength
+	}
+	return ""
+}
