@@ -20,7 +20,8 @@ func (e *Engine) Batch(ctx context.Context, width int, next func() (Request, boo
 	if width < 1 {
 		return fmt.Errorf("batch width is %d, want a positive number", width)
 	}
-	b := &batch{engine: e, width: width, next: next, done: done, tape: autograd.NewScratch()}
+	b := &batch{engine: e, width: width, next: next, done: done, tape: e.takeTape()}
+	defer e.returnTape(b.tape)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -114,8 +115,8 @@ func (b *batch) step() error {
 	b.compose()
 	tape := b.tape
 	tape.Reset()
-	if len(b.fed.Tokens) > 2*b.width {
-		tape = nil // prompts: see feed
+	if len(b.fed.Tokens) > max(b.width, arenaRows) {
+		tape = nil // there are prompts among them: see tapeFor
 	}
 	m := b.engine.Target
 	hidden := m.Forward(tape, b.fed) // (rows, hidden)

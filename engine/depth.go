@@ -3,7 +3,7 @@ package engine
 import "time"
 
 const (
-	warmRounds  = 2    // plain rounds before the first proposal: they measure what plain decoding costs
+	warmRounds  = 3    // plain rounds before the first proposal: they measure what plain decoding costs
 	remeasure   = 128  // rounds after which a measured time is out of date
 	firstWait   = 16   // plain rounds before a source that did not pay is tried again; doubles with each trial
 	longestWait = 1024 //
@@ -26,8 +26,9 @@ type depth struct {
 
 // timing is a running estimate of a duration in seconds.
 type timing struct {
-	seconds float64 // 0: never measured
-	round   int     // of the latest measurement
+	seconds float64
+	n       int // measurements
+	round   int // of the latest
 }
 
 // sourceDepth is what is known of one source.
@@ -46,16 +47,19 @@ func newDepth(most int, fixed bool) *depth {
 	return d
 }
 
-// add takes in a measurement. Interruptions make times longer, nothing makes them shorter, so a short time counts for more.
+// add takes in a measurement. Interruptions and first uses of memory make times longer, nothing makes them shorter, so a short time
+// counts for more, and of the first few only the shortest counts.
 func (t *timing) add(seconds float64, round int) {
 	switch {
-	case t.seconds == 0:
+	case t.n == 0 || t.n < warmRounds && seconds < t.seconds:
 		t.seconds = seconds
+	case t.n < warmRounds:
 	case seconds < t.seconds:
 		t.seconds += 0.3 * (seconds - t.seconds)
 	default:
 		t.seconds += 0.1 * (min(seconds, 2*t.seconds) - t.seconds)
 	}
+	t.n++
 	t.round = round
 }
 
@@ -128,7 +132,7 @@ func (d *depth) best(x *sourceDepth, most int) (best int, rate float64) {
 // time returns the expected time of a round with n rows: measured lately, or on the line through the nearest that were.
 func (d *depth) time(n int) float64 {
 	known := func(i int) bool {
-		return d.times[i].seconds > 0 && (i == 1 || d.round-d.times[i].round < remeasure)
+		return d.times[i].n > 0 && (i == 1 || d.round-d.times[i].round < remeasure)
 	}
 	lo, hi := n, n
 	for ; !known(lo); lo-- { // a round of one row has been measured always

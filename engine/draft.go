@@ -79,8 +79,8 @@ type drafter struct {
 	lag, k   int // of the proposal being judged: tokens fed that are committed, tokens proposed
 }
 
-func newDrafter(m *model.Model, o sample.Options, rng *rand.Rand, k int) *drafter {
-	return &drafter{model: m, state: m.NewState(), sampling: o, rng: rng, q: make([][]float32, k), tape: autograd.NewScratch()}
+func newDrafter(m *model.Model, o sample.Options, rng *rand.Rand, k int, t *autograd.Tape) *drafter {
+	return &drafter{model: m, state: m.NewState(), sampling: o, rng: rng, q: make([][]float32, k), tape: t}
 }
 
 // room returns how many tokens can be proposed behind n tokens within the draft's context.
@@ -96,7 +96,7 @@ func (d *drafter) catchUp(ctx context.Context, tokens []int32) error {
 	if len(tokens)-d.state.Len() <= maxLag || d.room(len(tokens)) == 0 {
 		return nil
 	}
-	return feed(ctx, d.model, d.state, tokens[:len(tokens)-1])
+	return feed(ctx, d.tape, d.model, d.state, tokens[:len(tokens)-1])
 }
 
 // propose appends k tokens to fed. What it feeds stays provisional until keep.

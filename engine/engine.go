@@ -4,8 +4,10 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"krait/autograd"
 	"krait/model"
 	"krait/sample"
 )
@@ -13,6 +15,8 @@ import (
 // Engine generates with one target model. Its methods may be called from several goroutines at once.
 type Engine struct {
 	Target *model.Model
+	mu     sync.Mutex
+	tapes  []*autograd.Tape // free; their arenas are worth keeping between requests
 }
 
 // New returns an engine for the target, and packs the weights of the target and of the drafts that its requests will name. Weights
@@ -25,6 +29,25 @@ func New(target *model.Model, drafts ...*model.Model) *Engine {
 		}
 	}
 	return &Engine{Target: target}
+}
+
+// takeTape returns a scratch tape for one goroutine.
+func (e *Engine) takeTape() *autograd.Tape {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := len(e.tapes)
+	if n == 0 {
+		return autograd.NewScratch()
+	}
+	t := e.tapes[n-1]
+	e.tapes = e.tapes[:n-1]
+	return t
+}
+
+func (e *Engine) returnTape(t *autograd.Tape) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tapes = append(e.tapes, t)
 }
 
 // Request is one generation. The output ends at a stop token, after MaxTokens tokens, or where the target's context is full.

@@ -224,7 +224,7 @@ const chiSquareQuantile = 3.0902
 
 // TestSampledSpeculation compares the frequencies of all outputs of three tokens with their exact probabilities.
 func TestSampledSpeculation(t *testing.T) {
-	const vocab, draws = 4, 20000
+	const vocab, draws = 4, 10000
 	m := randomModel(t, vocab, 0, 2, []int{1}, 21)
 	draft := randomModel(t, vocab, 0, 1, nil, 22)
 	e := New(m, draft)

@@ -31,6 +31,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, stats *Stats) iter.Seq
 			return
 		}
 		g := e.newGeneration(r, stats)
+		defer g.close(e)
 		err := g.prefill(ctx)
 		for err == nil {
 			if err = ctx.Err(); err != nil {
@@ -76,14 +77,14 @@ type generation struct {
 func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
 	g := &generation{
 		Request: r, target: e.Target, state: e.Target.NewState(), tokens: slices.Clone(r.Prompt), limit: e.limit(&r), rng: newRNG(r.Seed),
-		stats: stats, tape: autograd.NewScratch(),
+		stats: stats, tape: e.takeTape(),
 	}
 	if r.Speculate == 0 {
 		return g
 	}
 	g.depth = newDepth(r.Speculate, r.FixedDepth)
 	if r.Draft != nil {
-		g.draft = newDrafter(r.Draft, r.Sampling, g.rng, r.Speculate)
+		g.draft = newDrafter(r.Draft, r.Sampling, g.rng, r.Speculate, e.takeTape())
 	}
 	if r.NGram {
 		g.ngrams = newNGrams()
@@ -92,11 +93,19 @@ func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
 	return g
 }
 
+// close gives the tapes back.
+func (g *generation) close(e *Engine) {
+	e.returnTape(g.tape)
+	if g.draft != nil {
+		e.returnTape(g.draft.tape)
+	}
+}
+
 // prefill feeds all tokens of the prompt but the last, which begins the first round.
 func (g *generation) prefill(ctx context.Context) error {
 	start := time.Now()
 	defer func() { g.stats.Prefill = time.Since(start) }()
-	if err := feed(ctx, g.target, g.state, g.tokens[:len(g.tokens)-1]); err != nil {
+	if err := feed(ctx, g.tape, g.target, g.state, g.tokens[:len(g.tokens)-1]); err != nil {
 		return err
 	}
 	if g.draft == nil {
@@ -106,15 +115,28 @@ func (g *generation) prefill(ctx context.Context) error {
 }
 
 // feed brings a state to the end of tokens, the first of which it has seen, piece by piece.
-func feed(ctx context.Context, m *model.Model, s *model.State, tokens []int32) error {
+func feed(ctx context.Context, t *autograd.Tape, m *model.Model, s *model.State, tokens []int32) error {
 	for s.Len() < len(tokens) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// Without a tape each layer's activations can go before the next layer's come: an arena would hold those of all layers.
-		m.Forward(nil, model.Single(tokens[s.Len():pieceEnd(s.Len(), len(tokens))], s))
+		piece := tokens[s.Len():pieceEnd(s.Len(), len(tokens))]
+		m.Forward(tapeFor(t, len(piece)), model.Single(piece, s))
 	}
 	return nil
+}
+
+// arenaRows is the number of rows up to which a step's activations stay in an arena.
+const arenaRows = 64
+
+// tapeFor returns t, reset, for a step of few rows, and no tape for a longer one: an arena would hold the activations of all layers at
+// once, and for good, where the heap can take back those of each layer.
+func tapeFor(t *autograd.Tape, rows int) *autograd.Tape {
+	if rows > arenaRows {
+		return nil
+	}
+	t.Reset()
+	return t
 }
 
 // pieceEnd returns where the piece of a prefill that begins at position from ends.
