@@ -258,3 +258,16 @@ func shortFloat(v float32) float64 {
 	f, _ := strconv.ParseFloat(strconv.FormatFloat(float64(v), 'g', -1, 32), 64)
 	return f
 }
+
+// ReadProvenance reads the krait.json of a directory.
+func ReadProvenance(dir string) (*Provenance, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "krait.json"))
+	if err != nil {
+		return nil, err
+	}
+	p := new(Provenance)
+	if err := json.Unmarshal(data, p); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "krait.json"), err)
+	}
+	return p, nil
+}

@@ -84,6 +84,10 @@ type Cursor struct {
 // Stream deals documents into batches of about Tokens tokens, in an order that is new in every epoch and depends on the seed alone. No
 // document is padded, and none is cut but those longer than Context, whose later parts are documents of their own.
 type Stream struct {
+	// Crop is the share of documents of which only the part from a random place on is dealt, so that a model also learns to read text that
+	// begins in the middle, without a beginning-of-text token.
+	Crop float64
+
 	docs   []Document
 	tokens int
 	seed   uint64
@@ -125,13 +129,27 @@ func (s *Stream) Next() Batch {
 		if s.at.Position == len(s.order) {
 			s.Seek(Cursor{Epoch: s.at.Epoch + 1})
 		}
-		d := s.docs[s.order[s.at.Position]]
+		d := s.document()
 		if len(b.Tokens) > 0 && len(b.Tokens)+len(d.IDs) > s.tokens {
 			return b
 		}
 		b.add(d)
 		s.at.Position++
 	}
+}
+
+// document returns the document at the cursor, cropped if its turn says so: that depends on the seed, the epoch and its number alone.
+func (s *Stream) document() Document {
+	n := s.order[s.at.Position]
+	d := s.docs[n]
+	if s.Crop > 0 {
+		rng := rand.New(rand.NewPCG(s.seed+uint64(s.at.Epoch)<<32, uint64(n)))
+		if rng.Float64() < s.Crop && len(d.IDs) > d.Prompt+2 {
+			from := rng.IntN(len(d.IDs)-d.Prompt-2) + d.Prompt
+			d = Document{IDs: d.IDs[from:]}
+		}
+	}
+	return d
 }
 
 // add appends a document: row i predicts token i+1 unless that belongs to the prompt.

@@ -1,0 +1,193 @@
+package recipe
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+
+	"krait/autograd"
+	"krait/checkpoint"
+	"krait/data"
+	"krait/loss"
+	"krait/model"
+	"krait/tensor"
+)
+
+// InitConfig is the configuration of Init.
+type InitConfig struct {
+	Teacher    string `json:"teacher"`
+	Out        string `json:"-"`
+	AttnLayers []int  `json:"attn_layers"`
+	Init       string `json:"init"` // attention, linear or random
+	Seed       uint64 `json:"seed"`
+	Identity   bool   `json:"identity_activation"` // no activation after the convolution
+	ZBias      bool   `json:"z_bias"`              // a bias on the gate
+	NoNorm     bool   `json:"no_norm"`             // no gated norm
+}
+
+// Init makes a hybrid from a teacher: every layer outside AttnLayers becomes Mamba2.
+func Init(_ context.Context, c InitConfig, report Report) error {
+	teacher, err := checkpoint.Load(c.Teacher)
+	if err != nil {
+		return err
+	}
+	init, err := model.ParseInit(c.Init)
+	if err != nil {
+		return err
+	}
+	if err := model.CheckAttnLayers(c.AttnLayers, teacher.Model.Config.NumHiddenLayers); err != nil {
+		return err
+	}
+	mamba := teacher.Model.Config.Mamba
+	if mamba == nil {
+		mamba = model.MambaFor(&teacher.Model.Config, c.AttnLayers)
+		mamba.Identity, mamba.ZBias, mamba.NoNorm = c.Identity, c.ZBias, c.NoNorm
+	} else {
+		next := *mamba
+		next.AttnLayers = slices.Sorted(slices.Values(c.AttnLayers))
+		mamba = &next
+	}
+	m, err := model.FromTeacher(teacher.Model, mamba, init, rand.New(rand.NewPCG(c.Seed, 0)))
+	if err != nil {
+		return err
+	}
+	out := teacher.With(m)
+	if out.Provenance, err = provenance("init", c, c.Teacher); err != nil {
+		return err
+	}
+	if err := checkpoint.Save(c.Out, out); err != nil {
+		return err
+	}
+	report(Event{Stage: "init", Done: 1, Total: 1, Unit: "model"})
+	return nil
+}
+
+// DistillConfig is the configuration of Align and Distill.
+type DistillConfig struct {
+	Student string  `json:"student"`
+	Teacher string  `json:"teacher"`
+	Labels  string  `json:"labels"`
+	Out     string  `json:"-"`
+	KL      float64 `json:"kl_weight"`
+	CE      float64 `json:"ce_weight"`
+	TrainConfig
+}
+
+// load reads the two models and the labels, and checks that they belong together.
+func (c *DistillConfig) load() (student, teacher *checkpoint.Checkpoint, docs []data.Document, err error) {
+	if student, err = checkpoint.Load(c.Student); err != nil {
+		return
+	}
+	if teacher, err = checkpoint.Load(c.Teacher); err != nil {
+		return
+	}
+	sc, tc := student.Model.Config, teacher.Model.Config
+	if sc.VocabSize != tc.VocabSize {
+		err = fmt.Errorf("the student's vocabulary has %d tokens, the teacher's %d: they must share a tokenizer", sc.VocabSize, tc.VocabSize)
+		return
+	}
+	docs, err = data.ReadDocuments(filepath.Join(c.Labels, labelsFile), sc.VocabSize)
+	return
+}
+
+// Align trains the student's Mamba mixers, each by itself, to put out what the teacher's mixer does for the same input: all layers from one
+// pass of the teacher (layer-local alignment, as MOHAWK's second stage).
+func Align(ctx context.Context, c DistillConfig, report Report) error {
+	student, teacher, docs, err := c.load()
+	if err != nil {
+		return err
+	}
+	s, t := student.Model, teacher.Model
+	if s.Config.HiddenSize != t.Config.HiddenSize || s.Config.NumHiddenLayers != t.Config.NumHiddenLayers {
+		return fmt.Errorf("alignment needs a student of the teacher's shape: %d layers of %d, the teacher has %d of %d",
+			s.Config.NumHiddenLayers, s.Config.HiddenSize, t.Config.NumHiddenLayers, t.Config.HiddenSize)
+	}
+	replaced := func(layer int) bool { return !s.Config.IsAttention(layer) && t.Config.IsAttention(layer) }
+	if !slices.ContainsFunc(seq(s.Config.NumHiddenLayers), replaced) {
+		return fmt.Errorf("the student has no Mamba layer where the teacher has attention: there is nothing to align")
+	}
+	t.Pack()
+	scratch := autograd.NewScratch()
+	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
+		scratch.Reset()
+		mb := modelBatch(b)
+		total := loss.Total{Parts: map[string]float64{}}
+		t.MixerTraces(scratch, mb, replaced, func(layer int, in, out *tensor.Tensor) {
+			l := loss.SquaredError(tape, s.Mix(tape, layer, in, mb), out.Data)
+			total.Sum += l.Sum
+			total.Parts[fmt.Sprintf("layer_%d", layer)] = l.Sum
+		})
+		total.Tokens = len(b.Tokens)
+		return total
+	}
+	c.Train, c.Freeze = []string{".mamba."}, nil
+	return (&training{stage: "align", out: c.Out, config: c, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, report: report}).run(ctx)
+}
+
+func seq(n int) []int {
+	s := make([]int, n)
+	for i := range s {
+		s[i] = i
+	}
+	return s
+}
+
+// Distill trains the student end to end on the teacher's text: KL to the teacher and cross-entropy on the labels (the paper's stage one,
+// masked and averaged over tokens).
+func Distill(ctx context.Context, c DistillConfig, report Report) error {
+	student, teacher, docs, err := c.load()
+	if err != nil {
+		return err
+	}
+	return distill(ctx, "distill", c, c, student, teacher.Model, docs, report)
+}
+
+// distill trains a student against a teacher, whatever the stage is called.
+func distill(ctx context.Context, stage string, config any, c DistillConfig, student *checkpoint.Checkpoint, teacher *model.Model, docs []data.Document, report Report) error {
+	if c.KL < 0 || c.CE < 0 || c.KL+c.CE == 0 {
+		return fmt.Errorf("kl weight %g and ce weight %g: want none negative and one positive", c.KL, c.CE)
+	}
+	s := student.Model
+	teacher.Pack()
+	scratch := autograd.NewScratch()
+	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
+		mb := modelBatch(b)
+		var th loss.Head
+		if c.KL > 0 {
+			scratch.Reset()
+			th = loss.Head{Hidden: teacher.Forward(scratch, mb), Weight: teacher.Head()}
+		}
+		return loss.Distill(tape, loss.Head{Hidden: s.Forward(tape, mb), Weight: s.Head()}, th, b.Targets, loss.Weights{KL: c.KL, CE: c.CE})
+	}
+	return (&training{stage: stage, out: c.Out, config: config, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, report: report}).run(ctx)
+}
+
+// DraftConfig is the configuration of Draft. Target is the model to speculate for; Layers are those of From (the target itself if it is
+// empty) that the draft begins with.
+type DraftConfig struct {
+	From   string `json:"from"`
+	Layers []int  `json:"layers"`
+	DistillConfig
+}
+
+// Draft makes a small model of some of a model's layers with its embeddings and head, and distils it from the target, whose text it is
+// to guess. Config.Teacher is the target.
+func Draft(ctx context.Context, c DraftConfig, report Report) error {
+	if c.From == "" {
+		c.From = c.Teacher
+	}
+	c.Student = c.From
+	from, target, docs, err := c.load()
+	if err != nil {
+		return err
+	}
+	m, err := model.Subset(from.Model, c.Layers)
+	if err != nil {
+		return err
+	}
+	return distill(ctx, "draft", c, c.DistillConfig, from.With(m), target.Model, docs, report)
+}

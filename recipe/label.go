@@ -1,0 +1,220 @@
+package recipe
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"krait/checkpoint"
+	"krait/data"
+	"krait/engine"
+	"krait/sample"
+)
+
+// labelsFile holds the documents of a label directory, one JSON object a line.
+const labelsFile = "labels.jsonl"
+
+// LabelConfig is the configuration of Label.
+type LabelConfig struct {
+	Teacher     string  `json:"teacher"`
+	Out         string  `json:"-"`
+	Prompts     string  `json:"prompts"`    // a text file, one prompt a line, or JSONL with a "prompt"; empty: the beginning of a text
+	Count       int     `json:"count"`      // documents to write; prompts are used in turn
+	MaxTokens   int     `json:"max_tokens"` // of a document, prompt included
+	Temperature float64 `json:"temperature"`
+	TopP        float64 `json:"top_p"`
+	TopK        int     `json:"top_k"`
+	Seed        uint64  `json:"seed"`
+	Width       int     `json:"-"` // documents written side by side; changes no document
+}
+
+// Label lets the teacher write text: the pseudo-labels that the student learns from. Each document depends on the seed and its number
+// alone, so an interrupted run goes on as if nothing had happened.
+func Label(ctx context.Context, c LabelConfig, report Report) error {
+	teacher, err := checkpoint.Load(c.Teacher)
+	if err != nil {
+		return err
+	}
+	options := sample.Options{Temperature: c.Temperature, TopP: c.TopP, TopK: c.TopK}
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	if limit := teacher.Model.Config.MaxPositionEmbeddings; c.Count <= 0 || c.MaxTokens < 2 || limit > 0 && c.MaxTokens > limit {
+		return fmt.Errorf("%d documents of at most %d tokens: want a positive number of documents and 2 to %d tokens (the model's context)", c.Count, c.MaxTokens, limit)
+	}
+	prompts, err := labelPrompts(teacher, c.Prompts, c.MaxTokens)
+	if err != nil {
+		return err
+	}
+	p, err := provenance("label", c, c.Teacher, c.Prompts)
+	if err != nil {
+		return err
+	}
+	if err := begin(c.Out, p, report); err != nil {
+		return err
+	}
+	w, err := openLabels(filepath.Join(checkpoint.Partial(c.Out), labelsFile))
+	if err != nil {
+		return err
+	}
+	defer w.f.Close()
+	if w.next > 0 {
+		report(Event{Stage: "label", Note: fmt.Sprintf("going on from document %d of %d", w.next, c.Count)})
+	}
+	first, sent := w.next, w.next
+	next := func() (engine.Request, bool) {
+		if sent == c.Count {
+			return engine.Request{}, false
+		}
+		prompt := prompts[sent%len(prompts)]
+		sent++
+		return engine.Request{Prompt: prompt, MaxTokens: c.MaxTokens - len(prompt), Sampling: options,
+			Seed: c.Seed<<32 + uint64(sent), Stop: teacher.EOS}, true
+	}
+	done := func(i int, tokens []int32, _ string) error {
+		prompt := prompts[(first+i)%len(prompts)]
+		if err := w.put(first+i, data.Document{IDs: append(append([]int32{}, prompt...), tokens...), Prompt: len(prompt)}); err != nil {
+			return err
+		}
+		report(Event{Stage: "label", Done: w.next, Total: c.Count, Unit: "documents", Text: fmt.Sprintf("%d tokens", w.tokens)})
+		return nil
+	}
+	if err := engine.New(teacher.Model).Batch(ctx, max(1, c.Width), next, done); err != nil {
+		return errors.Join(err, w.f.Sync())
+	}
+	p.Metrics = map[string]float64{"documents": float64(c.Count), "tokens": float64(w.tokens)}
+	return w.finish(c.Out, p)
+}
+
+// labelPrompts reads and encodes the prompts. A prompt that leaves no room for an answer is refused.
+func labelPrompts(teacher *checkpoint.Checkpoint, path string, limit int) ([][]int32, error) {
+	if path == "" {
+		if len(teacher.BOS) == 0 {
+			return nil, fmt.Errorf("the model has no bos_token_id to begin a text with: give prompts")
+		}
+		return [][]int32{teacher.BOS[:1]}, nil
+	}
+	tok, err := teacher.Tokenizer()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var prompts [][]int32
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 16<<20)
+	for n := 1; lines.Scan(); n++ {
+		text := lines.Text()
+		if strings.HasSuffix(path, ".jsonl") {
+			var row struct{ Prompt *string }
+			if err := json.Unmarshal(lines.Bytes(), &row); err != nil || row.Prompt == nil {
+				return nil, fmt.Errorf("%s: line %d: want an object with a string \"prompt\"", path, n)
+			}
+			text = *row.Prompt
+		}
+		if text == "" {
+			continue
+		}
+		ids, err := tok.Encode(text, true)
+		if err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
+		}
+		if len(ids) >= limit {
+			return nil, fmt.Errorf("%s: line %d: %d tokens leave no room in documents of %d", path, n, len(ids), limit)
+		}
+		prompts = append(prompts, ids)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(prompts) == 0 {
+		return nil, fmt.Errorf("%s: no prompts", path)
+	}
+	return prompts, nil
+}
+
+// labelWriter appends documents to the file in order; those that are done before their turn wait.
+type labelWriter struct {
+	f            *os.File
+	next, tokens int
+	waiting      map[int]data.Document
+}
+
+// openLabels opens the file after its last whole line.
+func openLabels(path string) (*labelWriter, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	w := &labelWriter{f: f, waiting: map[int]data.Document{}}
+	var whole int64
+	lines := bufio.NewReader(f)
+	for {
+		line, err := lines.ReadBytes('\n')
+		var d data.Document
+		if err != nil || json.Unmarshal(line, &d) != nil {
+			break
+		}
+		whole += int64(len(line))
+		w.next++
+		w.tokens += len(d.IDs)
+	}
+	if err := f.Truncate(whole); err != nil {
+		f.Close()
+		return nil, err
+	}
+	_, err = f.Seek(whole, io.SeekStart)
+	return w, err
+}
+
+func (w *labelWriter) put(i int, d data.Document) error {
+	w.waiting[i] = d
+	var out bytes.Buffer
+	for {
+		d, ok := w.waiting[w.next]
+		if !ok {
+			break
+		}
+		line, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		out.Write(append(line, '\n'))
+		delete(w.waiting, w.next)
+		w.next++
+		w.tokens += len(d.IDs)
+	}
+	_, err := w.f.Write(out.Bytes())
+	return err
+}
+
+func (w *labelWriter) finish(out string, p *checkpoint.Provenance) error {
+	if err := w.f.Sync(); err != nil {
+		return err
+	}
+	j, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := checkpoint.WriteFile(filepath.Join(checkpoint.Partial(out), "krait.json"), j); err != nil {
+		return err
+	}
+	return finish(out)
+}
+
+// LabelsExist reports whether dir holds finished labels.
+func LabelsExist(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, labelsFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
