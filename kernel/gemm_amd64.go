@@ -112,17 +112,25 @@ func newProduct(g *geometry, c []float32, ldc int, a, b Operand, m, n, k int, ad
 // small is the number of elements of an operand that lie well in L1 as they are.
 const small = 8192
 
-// plan decides which operands of a block of m × n are worth packing. Reading A in place costs cache conflicts, when its rows are a
-// multiple of 2 KB apart, and address translations; packing it costs a transpose, which only many columns repay.
+// wideBlock is the size in bytes from which a block of k rows no longer lies well in L1's address translations.
+const wideBlock = 256 << 10
+
+// plan decides which operands of a block of m × n are worth packing. Reading an operand in place costs cache conflicts, where its rows
+// are a multiple of 2 KB apart, and address translations, where a block is wide; packing it costs a transpose, or a copy through L2,
+// which only much use repays.
 func (p *product) plan(m, n int) {
 	g := p.geometry
-	switch {
-	case p.aTrans:
-		p.packA = m*p.k > small && n > 2*g.nr()
-	default:
-		p.packA = m*p.k > small && (n > 4*g.nr() || p.lda%512 == 0 && n > g.nr())
+	wide := func(stride int) bool { return 4*stride*kBlock(p.k) > wideBlock }
+	if p.aTrans {
+		p.packA = m*p.k > small && (n > 4*g.nr() || wide(p.lda) && n > g.nr())
+	} else {
+		p.packA = m*p.k > small && (n > 8*g.nr() || p.lda%512 == 0 && n > g.nr())
 	}
-	p.packB = !p.panels && (p.bTrans || n*p.k > small && m > 2*g.rows)
+	if p.bTrans {
+		p.packB = !p.panels
+	} else {
+		p.packB = !p.panels && n*p.k > small && (m > 256 || wide(p.ldb) && m > 2*g.rows)
+	}
 }
 
 func gemmAVX512(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) {

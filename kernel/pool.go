@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
 
@@ -61,12 +60,13 @@ var workers pool
 
 func init() { workers.wake.L = &workers.mu }
 
-// A worker spins this long before it parks: waking a parked goroutine costs more than most regions, and the regions of a decoding
-// step follow one another within microseconds.
-const spinTime = 100 * time.Microsecond
-
-// While it spins a worker looks at the clock, and lets other goroutines run, once in this many looks at state (about 5 µs).
-const spinLooks = 2048
+// A worker spins about 100 µs before it parks: waking a parked goroutine costs more than most regions, and the regions of a decoding
+// step follow one another within microseconds. It counts rounds of looks, not time, so that being descheduled does not count; after a
+// round it lets other goroutines run.
+const (
+	spinRounds = 30
+	spinLooks  = 4096
+)
 
 // run spreads one region over the cores; the caller holds busy.
 func (p *pool) run(n int, f func(int)) {
@@ -181,24 +181,22 @@ func (p *pool) drain() {
 
 // spin waits for a region for a while and reports whether it saw one.
 func (p *pool) spin() bool {
-	start := time.Now()
-	for {
+	for range spinRounds {
 		for range spinLooks {
 			if uint32(p.state.Load()) != 0 {
 				return true
 			}
 		}
-		if time.Since(start) > spinTime {
-			return false
-		}
 		runtime.Gosched()
 	}
+	return false
 }
 
+// park waits to be woken by a region. The worker spins afterwards even if it came too late for that one: another is likely to follow.
 func (p *pool) park() {
 	p.mu.Lock()
 	p.parked.Add(1)
-	for uint32(p.state.Load()) == 0 {
+	if uint32(p.state.Load()) == 0 {
 		p.wake.Wait()
 	}
 	p.parked.Add(-1)

@@ -198,9 +198,10 @@ func (g *gen) tileStep(k tileKernel, r tileRegs) {
 	}
 }
 
-// packedLoop is the hot loop: everything at constant distances, four k a turn, B fetched into L1 ahead of its use.
+// packedLoop is the hot loop: everything at constant distances, some k a turn, B fetched into L1 ahead of its use. Longer AVX-512 loops
+// no longer fit the queue that replays short loops, and lose 5 %.
 func (g *gen) packedLoop(k tileKernel, r tileRegs) {
-	const unroll = 4
+	unroll := g.unroll(3, 4)
 	aStep, bStep := 4*g.slot(), 2*g.bytes()
 	step := func(u int) {
 		for v := range 2 {
