@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"krait/kernel"
+	"krait/recipe"
+)
+
+// environment is the JSON object of env.
+type environment struct {
+	Version   string   `json:"version"`
+	Commit    string   `json:"commit,omitempty"`
+	Go        string   `json:"go"`
+	OS        string   `json:"os"`
+	Arch      string   `json:"arch"`
+	Cores     int      `json:"cores"`
+	Threads   int      `json:"threads"`
+	Kernels   string   `json:"kernels"`
+	Available []string `json:"kernels_available"`
+}
+
+func envCommand(u *ui) *cobra.Command {
+	var asJSON bool
+	cmd := verb("env", cobra.Command{
+		Short:   "show version, machine and kernels, for a report of a problem",
+		Long:    "Show the version, the machine and the kernels in use. KRAIT_KERNELS chooses other kernels, GOMAXPROCS the number of threads.",
+		Example: "  krait env\n  KRAIT_KERNELS=portable krait env --json",
+	}, func(*cobra.Command, []string) error {
+		e := environment{
+			Version: recipe.Version, Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+			Cores: runtime.NumCPU(), Threads: runtime.GOMAXPROCS(0), Kernels: kernel.Level(), Available: kernel.Levels(),
+		}
+		if asJSON {
+			return u.json(e)
+		}
+		version := e.Version
+		if e.Commit != "" {
+			version += " (" + e.Commit + ")"
+		}
+		u.table([][]string{
+			{"krait", version},
+			{"go", e.Go},
+			{"system", e.OS + "/" + e.Arch},
+			{"cores", fmt.Sprintf("%d, %d in use", e.Cores, e.Threads)},
+			{"kernels", fmt.Sprintf("%s (available: %s)", e.Kernels, strings.Join(e.Available, ", "))},
+		})
+		return nil
+	})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// commit returns the revision that the program was built from, where the build knows it.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	var revision, modified string
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = s.Value
+		case "vcs.modified":
+			if s.Value == "true" {
+				modified = " modified"
+			}
+		}
+	}
+	return revision + modified
+}

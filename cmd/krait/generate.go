@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"krait/engine"
+	"krait/model"
+	"krait/tokenizer"
+)
+
+// generateConfig is what generate is asked for.
+type generateConfig struct {
+	model, draft      string
+	prompt, promptIDs string
+	request           engine.Request
+	ignoreEOS         bool
+	weights           string
+	json              bool
+}
+
+// defaultSpeculate is the number of tokens proposed a round when there is someone to propose them.
+const defaultSpeculate = 4
+
+func generateCommand(u *ui) *cobra.Command {
+	var c generateConfig
+	cmd := verb("generate MODEL", cobra.Command{
+		Aliases: []string{"gen"},
+		Short:   "continue a prompt, with lossless speculation on request",
+		Long: `Continue a prompt. The text streams to standard output; how fast it went stands on standard error.
+
+With --draft or --ngram, tokens are guessed ahead and checked in one pass of the model: the output is that of
+the model alone, and greedy output is the same bytes. The number guessed follows what measurement says pays,
+from 0 to --speculate. Sampled output with a --seed uses --speculate always, so that the seed gives it again.`,
+		Example: `  krait generate stories260k --prompt "Once upon a time"
+  krait generate stories260k --prompt "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 7
+  krait generate stories260k --prompt-ids "[1,403,407]" --ngram --speculate 8 --json
+  echo "The big dog" | krait generate stories260k --prompt - --max-tokens 50`,
+	}, func(cmd *cobra.Command, args []string) error {
+		c.model = args[0]
+		if err := c.validate(cmd); err != nil {
+			return err
+		}
+		return generate(cmd.Context(), u, &c)
+	})
+	r, f := &c.request, cmd.Flags()
+	f.StringVarP(&c.prompt, "prompt", "p", "", "the `TEXT` to continue; - reads standard input")
+	f.StringVar(&c.promptIDs, "prompt-ids", "", "the prompt as a JSON `ARRAY` of token ids")
+	f.IntVarP(&r.MaxTokens, "max-tokens", "n", 256, "end after `N` tokens")
+	f.Float64Var(&r.Sampling.Temperature, "temperature", 0, "divides the logits by `T`; 0 is greedy")
+	f.Float64Var(&r.Sampling.TopP, "top-p", 0, "sample from the fewest tokens whose probabilities sum to `P`; 0 and 1: all")
+	f.IntVar(&r.Sampling.TopK, "top-k", 0, "sample from the `K` likeliest tokens; 0: all")
+	f.Float64Var(&r.Sampling.MinP, "min-p", 0, "sample from tokens at least `P` times as likely as the likeliest; 0: all")
+	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling")
+	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
+	f.BoolVar(&r.NGram, "ngram", false, "guess ahead what followed the same words before")
+	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
+	f.BoolVar(&c.ignoreEOS, "ignore-eos", false, "go on behind the end-of-text token")
+	f.StringVar(&c.weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.BoolVar(&c.json, "json", false, "print one JSON object when done")
+	return cmd
+}
+
+func (c *generateConfig) validate(cmd *cobra.Command) error {
+	f, r := cmd.Flags(), &c.request
+	guesses := c.draft != "" || r.NGram
+	switch {
+	case f.Changed("prompt") == f.Changed("prompt-ids"):
+		return usage(cmd, "generate: give either --prompt or --prompt-ids")
+	case r.MaxTokens < 1:
+		return usage(cmd, "--max-tokens is %d, want a positive number", r.MaxTokens)
+	case f.Changed("speculate") && !guesses:
+		return usage(cmd, "--speculate needs --draft MODEL or --ngram to guess tokens")
+	case r.Speculate < 0 || r.Speculate > 256:
+		return usage(cmd, "--speculate is %d, want a number from 0 to 256", r.Speculate)
+	case f.Changed("draft") && c.draft == "":
+		return usage(cmd, "--draft is empty, want a MODEL")
+	}
+	if err := r.Sampling.Validate(); err != nil {
+		return usage(cmd, "%v", err)
+	}
+	if err := checkType(cmd, c.weights); err != nil {
+		return err
+	}
+	if !guesses {
+		r.Speculate = 0
+	}
+	r.FixedDepth = !r.Sampling.Greedy() && f.Changed("seed")
+	if f.Changed("prompt-ids") {
+		dec := json.Unmarshal([]byte(c.promptIDs), &r.Prompt)
+		if dec != nil || len(r.Prompt) == 0 {
+			return usage(cmd, "--prompt-ids %q: want a JSON array of token ids", c.promptIDs)
+		}
+	}
+	return nil
+}
+
+// checkType refuses types of weights that there are not yet.
+func checkType(cmd *cobra.Command, name string) error {
+	if name != "f32" {
+		return usage(cmd, "--type %q: want f32, the only type so far", name)
+	}
+	return nil
+}
+
+// generated is the JSON object of generate.
+type generated struct {
+	Text         string  `json:"text"`
+	IDs          []int32 `json:"ids"`
+	PromptTokens int     `json:"prompt_tokens"`
+	Tokens       int     `json:"tokens"`
+	FinishReason string  `json:"finish_reason"`
+	PrefillRate  float64 `json:"prefill_tokens_per_second"`
+	Rate         float64 `json:"tokens_per_second"`
+	*speculated
+}
+
+// speculated is the part of it that speculation has.
+type speculated struct {
+	Drafted       int     `json:"drafted"`
+	Accepted      int     `json:"accepted"`
+	TokensPerStep float64 `json:"tokens_per_step"`
+}
+
+func generate(ctx context.Context, u *ui, c *generateConfig) error {
+	target, draft, err := c.load()
+	if err != nil {
+		return err
+	}
+	r := c.request
+	if r.Draft = draft; c.promptIDs == "" {
+		if r.Prompt, err = c.encodePrompt(ctx, u, target); err != nil {
+			return err
+		}
+	}
+	if !c.ignoreEOS {
+		r.Stop = target.EOS
+	}
+	w := newTextWriter(u, target.tokenizer, r.Prompt, c.json)
+	w.mark = u.color && r.Speculate > 0
+	var stats engine.Stats
+	var failed error
+	for token, err := range engine.New(target.Model, draft).Generate(ctx, r, &stats) {
+		if err != nil {
+			failed = err
+			break
+		}
+		if w.push(token); u.out.err != nil {
+			return nil // run reports it
+		}
+	}
+	w.end()
+	if failed != nil && !errors.Is(failed, context.Canceled) {
+		return failed
+	}
+	out := newGenerated(w, &stats, r.Speculate > 0)
+	if failed != nil {
+		out.FinishReason = "interrupted"
+	}
+	if c.json {
+		if err := u.json(out); err != nil {
+			return err
+		}
+	} else {
+		footer(u, out, &stats)
+	}
+	return failed
+}
+
+func (c *generateConfig) load() (target *loaded, draft *model.Model, err error) {
+	if target, err = load(c.model); err != nil || c.draft == "" {
+		return target, nil, err
+	}
+	d, err := load(c.draft)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := sameTokens(target, d); err != nil {
+		return nil, nil, fmt.Errorf("draft: %w", err)
+	}
+	return target, d.Model, nil
+}
+
+func (c *generateConfig) encodePrompt(ctx context.Context, u *ui, target *loaded) ([]int32, error) {
+	if err := target.mustTokenize(": give --prompt-ids"); err != nil {
+		return nil, err
+	}
+	prompt := c.prompt
+	if prompt == "-" {
+		data, err := io.ReadAll(u.stdin(ctx))
+		if err != nil {
+			return nil, fmt.Errorf("read the prompt: %w", err)
+		}
+		prompt = string(data)
+	}
+	ids, err := target.tokenizer.Encode(prompt, true)
+	if err != nil {
+		return nil, fmt.Errorf("prompt: %w", err)
+	}
+	return ids, nil
+}
+
+// textWriter turns tokens into text as they come.
+type textWriter struct {
+	ui     *ui
+	stream *tokenizer.Stream // nil where the model has no tokenizer
+	silent bool              // collect only
+	mark   bool              // colour accepted guesses
+	text   []byte
+	ids    []int32
+}
+
+// newTextWriter returns a writer of what follows the prompt, which the stream must have seen: a space in front of a word is left out only
+// at the beginning of a text.
+func newTextWriter(u *ui, t *tokenizer.Tokenizer, prompt []int32, silent bool) *textWriter {
+	w := &textWriter{ui: u, silent: silent, ids: []int32{}}
+	if t != nil {
+		w.stream = t.NewStream(true)
+		for _, id := range prompt {
+			w.stream.Push(id)
+		}
+	}
+	return w
+}
+
+func (w *textWriter) push(t engine.Token) {
+	w.ids = append(w.ids, t.ID)
+	if w.stream != nil {
+		w.write(w.stream.Push(t.ID), t.Drafted)
+	}
+}
+
+func (w *textWriter) write(s string, drafted bool) {
+	w.text = append(w.text, s...)
+	switch {
+	case w.silent || s == "":
+	case w.mark && drafted:
+		w.ui.print("\x1b[32m%s\x1b[0m", s)
+	default:
+		w.ui.print("%s", s)
+	}
+}
+
+// end writes what the stream held back, and the end of the line. Without a tokenizer the ids are the text.
+func (w *textWriter) end() {
+	if w.stream != nil {
+		w.write(w.stream.Flush(), false)
+	}
+	if w.silent {
+		return
+	}
+	if w.stream == nil {
+		_ = w.ui.json(w.ids) // integers have a JSON form
+		return
+	}
+	w.ui.print("\n")
+}
+
+func newGenerated(w *textWriter, s *engine.Stats, speculating bool) *generated {
+	g := &generated{
+		Text: string(w.text), IDs: w.ids, PromptTokens: s.PromptTokens, Tokens: s.Tokens, FinishReason: s.FinishReason,
+		PrefillRate: perSecond(s.PromptTokens-1, s.Prefill), // the last token of the prompt is fed by the first step
+		Rate:        perSecond(s.Tokens, s.Decode),
+	}
+	if speculating {
+		g.speculated = &speculated{Drafted: s.Drafted, Accepted: s.Accepted}
+		if s.Rounds > 0 {
+			g.TokensPerStep = float64(s.Tokens) / float64(s.Rounds)
+		}
+	}
+	return g
+}
+
+func perSecond(n int, d time.Duration) float64 {
+	if n <= 0 || d <= 0 {
+		return 0
+	}
+	return float64(n) / d.Seconds()
+}
+
+// footer says how fast it went.
+func footer(u *ui, g *generated, s *engine.Stats) {
+	if u.quiet {
+		return
+	}
+	u.say("==========")
+	prompt := fmt.Sprintf("Prompt: %d tokens", g.PromptTokens)
+	if g.PrefillRate > 0 {
+		prompt += fmt.Sprintf(", %.1f tokens-per-sec", g.PrefillRate)
+	}
+	u.say(prompt)
+	u.say(fmt.Sprintf("Generation: %d tokens, %.1f tokens-per-sec, ended by %s", g.Tokens, g.Rate, g.FinishReason))
+	if g.speculated == nil {
+		return
+	}
+	share := 0.0
+	if s.Drafted > 0 {
+		share = 100 * float64(s.Accepted) / float64(s.Drafted)
+	}
+	u.say(fmt.Sprintf("Speculation: %d of %d guesses accepted (%.1f %%), %.2f tokens per step", s.Accepted, s.Drafted, share, g.TokensPerStep))
+}

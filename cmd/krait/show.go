@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"krait/checkpoint"
+	"krait/model"
+	"krait/recipe"
+	"krait/safetensors"
+)
+
+func showCommand(u *ui) *cobra.Command {
+	var asJSON bool
+	cmd := verb("show MODEL", cobra.Command{
+		Short: "what a model is: layers, parameters, memory of a sequence, origin",
+		Long: `Show what a model is: its architecture, its layers, its parameters, the memory that a sequence takes as it grows, and
+where it came from. Given one .safetensors file, show its tensors.`,
+		Example: `  krait show stories260k
+  krait example teacher
+  krait show teacher/model.safetensors --json`,
+	}, func(_ *cobra.Command, args []string) error {
+		if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
+			return showFile(u, args[0], asJSON)
+		}
+		return showModel(u, args[0], asJSON)
+	})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// shown is the JSON object of show.
+type shown struct {
+	Path         string                 `json:"path"`
+	Architecture string                 `json:"architecture"` // llama, mamba2, or hybrid of both
+	Config       shownConfig            `json:"config"`
+	Layers       []string               `json:"layers"` // each layer's kind
+	LayersByKind map[string][]int       `json:"layers_by_kind"`
+	Parameters   int                    `json:"parameters"`
+	Bytes        int64                  `json:"bytes"` // of the weights in their files
+	StateBytes   stateBytes             `json:"state_bytes"`
+	Tokenizer    bool                   `json:"tokenizer"`
+	Provenance   *checkpoint.Provenance `json:"provenance"`
+}
+
+// shownConfig is the model's shape in Hugging Face's terms.
+type shownConfig struct {
+	HiddenSize            int     `json:"hidden_size"`
+	IntermediateSize      int     `json:"intermediate_size"`
+	NumHiddenLayers       int     `json:"num_hidden_layers"`
+	NumAttentionHeads     int     `json:"num_attention_heads"`
+	NumKeyValueHeads      int     `json:"num_key_value_heads"`
+	HeadDim               int     `json:"head_dim"`
+	VocabSize             int     `json:"vocab_size"`
+	MaxPositionEmbeddings int     `json:"max_position_embeddings"`
+	RopeTheta             float64 `json:"rope_theta"`
+	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`
+	SlidingWindow         int     `json:"sliding_window,omitempty"`
+}
+
+// stateBytes is what one sequence takes: Fixed + PerToken·length.
+type stateBytes struct {
+	Fixed    int            `json:"fixed"`
+	PerToken int            `json:"per_token"`
+	At       map[string]int `json:"at"` // by length
+}
+
+var stateLengths = []int{512, 4096, 32768}
+
+func showModel(u *ui, name string, asJSON bool) error {
+	c, err := load(name)
+	if err != nil {
+		return err
+	}
+	m, h := c.Model, c.Model.Config
+	s := shown{
+		Path: name, Architecture: "llama", Layers: []string{}, LayersByKind: map[string][]int{}, Parameters: m.NumParams(),
+		Tokenizer: c.tokenizer != nil, Provenance: c.Provenance,
+		Config: shownConfig{
+			HiddenSize: h.HiddenSize, IntermediateSize: h.IntermediateSize, NumHiddenLayers: h.NumHiddenLayers, NumAttentionHeads: h.NumAttentionHeads,
+			NumKeyValueHeads: h.NumKeyValueHeads, HeadDim: h.HeadDim, VocabSize: h.VocabSize, MaxPositionEmbeddings: h.MaxPositionEmbeddings,
+			RopeTheta: h.RopeTheta, TieWordEmbeddings: h.TieWordEmbeddings, SlidingWindow: h.SlidingWindow,
+		},
+	}
+	for i := range h.NumHiddenLayers {
+		kind := "mamba2"
+		if h.IsAttention(i) {
+			kind = "attention"
+		}
+		s.Layers = append(s.Layers, kind)
+		s.LayersByKind[kind] = append(s.LayersByKind[kind], i)
+	}
+	switch len(s.LayersByKind["mamba2"]) {
+	case 0:
+	case h.NumHiddenLayers:
+		s.Architecture = "mamba2"
+	default:
+		s.Architecture = "hybrid"
+	}
+	s.StateBytes = sequenceState(m)
+	if s.Bytes, err = weightBytes(name); err != nil {
+		return err
+	}
+	if asJSON {
+		return u.json(s)
+	}
+	u.table(s.rows())
+	return nil
+}
+
+func sequenceState(m *model.Model) stateBytes {
+	b := stateBytes{Fixed: m.StateBytes(0), At: map[string]int{}}
+	b.PerToken = m.StateBytes(1) - b.Fixed
+	for _, n := range stateLengths {
+		b.At[strconv.Itoa(n)] = m.StateBytes(n)
+	}
+	return b
+}
+
+// weightBytes returns the bytes of a MODEL's tensors as they are stored.
+func weightBytes(name string) (int64, error) {
+	var names []string
+	var tensor func(string) (safetensors.Tensor, bool)
+	if isEmbedded(name) {
+		data, err := fs.ReadFile(recipe.Stories260K(), safetensors.SingleName)
+		if err != nil {
+			return 0, err
+		}
+		f, err := safetensors.Parse(data)
+		if err != nil {
+			return 0, err
+		}
+		names, tensor = f.Names(), f.Tensor
+	} else {
+		set, err := safetensors.OpenDir(name)
+		if err != nil {
+			return 0, fmt.Errorf("load %s: %w", name, err)
+		}
+		defer set.Close()
+		names, tensor = set.Names(), set.Tensor
+	}
+	var n int64
+	for _, name := range names {
+		t, _ := tensor(name)
+		n += int64(len(t.Data))
+	}
+	return n, nil
+}
+
+// rows returns the table for people.
+func (s *shown) rows() [][]string {
+	c := s.Config
+	rows := [][]string{
+		{"model", s.Path},
+		{"architecture", s.Architecture},
+		{"layers", fmt.Sprintf("%d: %s", c.NumHiddenLayers, s.layersInWords())},
+		{"hidden size", fmt.Sprintf("%d, MLP %d", c.HiddenSize, c.IntermediateSize)},
+		{"heads", fmt.Sprintf("%d of %d, %d key-value heads", c.NumAttentionHeads, c.HeadDim, c.NumKeyValueHeads)},
+		{"vocabulary", fmt.Sprintf("%d tokens", c.VocabSize)},
+		{"context", fmt.Sprintf("%d tokens", c.MaxPositionEmbeddings)},
+		{"parameters", fmt.Sprint(s.Parameters)},
+		{"weights", formatBytes(s.Bytes)},
+		{"state", fmt.Sprintf("%s + %s a token", formatBytes(int64(s.StateBytes.Fixed)), formatBytes(int64(s.StateBytes.PerToken)))},
+	}
+	for _, n := range stateLengths {
+		if n > max(c.MaxPositionEmbeddings, stateLengths[0]) {
+			break
+		}
+		rows = append(rows, []string{"", fmt.Sprintf("%s at %d tokens", formatBytes(int64(s.StateBytes.At[strconv.Itoa(n)])), n)})
+	}
+	if p := s.Provenance; p != nil {
+		rows = append(rows, []string{"made by", fmt.Sprintf("krait %s %s", p.Version, p.Stage)})
+		for _, in := range p.Inputs {
+			rows = append(rows, []string{"from", fmt.Sprintf("%s (sha256 %.12s…)", in.Path, in.SHA256)})
+		}
+		if len(p.Config) > 0 {
+			var flat bytes.Buffer
+			if json.Compact(&flat, p.Config) == nil {
+				rows = append(rows, []string{"config", flat.String()})
+			}
+		}
+	}
+	return rows
+}
+
+// layersInWords returns "attention 1,3; mamba2 0,2,4".
+func (s *shown) layersInWords() string {
+	var parts []string
+	for _, kind := range []string{"attention", "mamba2"} {
+		if layers := s.LayersByKind[kind]; len(layers) > 0 {
+			numbers := strings.Trim(strings.ReplaceAll(fmt.Sprint(layers), " ", ","), "[]")
+			parts = append(parts, kind+" "+numbers)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// shownFile is the JSON object of show for a safetensors file.
+type shownFile struct {
+	Path       string            `json:"path"`
+	Metadata   map[string]string `json:"metadata"`
+	Tensors    []shownTensor     `json:"tensors"`
+	Parameters int               `json:"parameters"`
+	Bytes      int64             `json:"bytes"`
+}
+
+type shownTensor struct {
+	Name  string `json:"name"`
+	DType string `json:"dtype"`
+	Shape []int  `json:"shape"`
+	Bytes int    `json:"bytes"`
+}
+
+func showFile(u *ui, path string, asJSON bool) error {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s := shownFile{Path: path, Metadata: f.Metadata(), Tensors: []shownTensor{}}
+	rows := [][]string{{"tensor", "type", "shape", "size"}}
+	for _, name := range f.Names() {
+		t, _ := f.Tensor(name)
+		shape := append([]int{}, t.Shape...)
+		s.Tensors = append(s.Tensors, shownTensor{name, string(t.DType), shape, len(t.Data)})
+		s.Parameters += t.Len()
+		s.Bytes += int64(len(t.Data))
+		rows = append(rows, []string{name, string(t.DType), fmt.Sprint(shape), formatBytes(int64(len(t.Data)))})
+	}
+	if asJSON {
+		return u.json(s)
+	}
+	u.table(append(rows, []string{fmt.Sprintf("%d tensors", len(s.Tensors)), "", fmt.Sprintf("%d elements", s.Parameters), formatBytes(s.Bytes)}))
+	return nil
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"unicode/utf8"
+
+	"krait/checkpoint"
+	"krait/recipe"
+	"krait/tokenizer"
+)
+
+// embeddedName is the name of the model inside the program, wherever no directory has it.
+const embeddedName = "stories260k"
+
+// isEmbedded reports whether a MODEL argument means the embedded model.
+func isEmbedded(name string) bool {
+	if name != embeddedName {
+		return false
+	}
+	_, err := os.Lstat(name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// loaded is a model with its tokenizer, which is nil where it has none.
+type loaded struct {
+	*checkpoint.Checkpoint
+	name      string
+	tokenizer *tokenizer.Tokenizer
+}
+
+// load reads a MODEL. It need not have a tokenizer.
+func load(name string) (*loaded, error) {
+	l := &loaded{name: name}
+	var err error
+	if isEmbedded(name) {
+		l.Checkpoint, err = checkpoint.LoadFS(recipe.Stories260K())
+	} else {
+		l.Checkpoint, err = checkpoint.Load(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := l.Files["tokenizer.json"]; !ok {
+		return l, nil
+	}
+	if l.tokenizer, err = loadTokenizer(name); err != nil {
+		return nil, err
+	}
+	if n, vocab := l.tokenizer.VocabSize(), l.Model.Config.VocabSize; n > vocab {
+		return nil, fmt.Errorf("load %s: tokenizer.json has %d tokens, the model's vocabulary %d", name, n, vocab)
+	}
+	return l, nil
+}
+
+// loadTokenizer reads the tokenizer of a MODEL that need not have anything else.
+func loadTokenizer(name string) (*tokenizer.Tokenizer, error) {
+	var t *tokenizer.Tokenizer
+	var err error
+	if isEmbedded(name) {
+		var data []byte
+		if data, err = fs.ReadFile(recipe.Stories260K(), "tokenizer.json"); err == nil {
+			t, err = tokenizer.Parse(data)
+		}
+	} else {
+		t, err = tokenizer.Load(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load the tokenizer of %s: %w", name, err)
+	}
+	return t, nil
+}
+
+// mustTokenize reports that text needs a tokenizer.
+func (l *loaded) mustTokenize(instead string) error {
+	if l.tokenizer == nil {
+		return fmt.Errorf("%s has no tokenizer.json, so it cannot read text%s", l.name, instead)
+	}
+	return nil
+}
+
+// sameTokens reports why two models' token ids do not mean the same. A model without a tokenizer is judged by its vocabulary alone.
+func sameTokens(a, b *loaded) error {
+	if x, y := a.Model.Config.VocabSize, b.Model.Config.VocabSize; x != y {
+		return fmt.Errorf("%s has a vocabulary of %d tokens, %s of %d: they must share one", a.name, x, b.name, y)
+	}
+	if a.tokenizer == nil || b.tokenizer == nil || bytes.Equal(a.Files["tokenizer.json"], b.Files["tokenizer.json"]) {
+		return nil
+	}
+	for id := range int32(max(a.tokenizer.VocabSize(), b.tokenizer.VocabSize())) {
+		x, ok1 := a.tokenizer.Token(id)
+		y, ok2 := b.tokenizer.Token(id)
+		if x != y || ok1 != ok2 {
+			return fmt.Errorf("the tokenizers differ: token %d is %q in %s and %q in %s", id, x, a.name, y, b.name)
+		}
+	}
+	return nil
+}
+
+// readText reads a text file and its token ids, BOS included where the tokenizer adds it.
+func (l *loaded) readText(path string) (ids []int32, bytes int, err error) {
+	if err := l.mustTokenize(""); err != nil {
+		return nil, 0, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if at := invalidUTF8(data); at >= 0 {
+		return nil, 0, fmt.Errorf("%s: not valid UTF-8 at byte %d: convert the text to UTF-8", path, at)
+	}
+	if ids, err = l.tokenizer.Encode(string(data), true); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return ids, len(data), nil
+}
+
+// invalidUTF8 returns the offset of the first byte that is not UTF-8, or -1.
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n <= 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
