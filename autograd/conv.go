@@ -96,6 +96,7 @@ func eachConvRun(runs []ConvRun, dim int, f func(ConvRun)) {
 	kernel.Parallel(len(runs), func(i int) { f(runs[i]) })
 }
 
+// conv1DGrad adds the gradients run by run; those of the weights are summed by run and added in order.
 func conv1DGrad(t *Tape, x, w, bias, y *tensor.Tensor, wT []float32, runs []ConvRun) {
 	d, width := x.Cols(), w.Shape[2]
 	dx, dw, db := gradOrScratch(t, x), gradOrScratch(t, w), gradOrScratch(t, bias)
@@ -103,18 +104,14 @@ func conv1DGrad(t *Tape, x, w, bias, y *tensor.Tensor, wT []float32, runs []Conv
 	kernel.Parallel(len(runs), func(i int) {
 		r := runs[i]
 		part := parts[i*(width+1)*d:][:(width+1)*d]
-		for s := range r.Len {
-			dy := y.Grad[(r.Start+s)*d:][:d]
-			kernel.Add(part[width*d:], dy)
-			for k := range width {
-				from := s - width + 1 + k
-				if from < 0 {
-					continue
-				}
-				o := (r.Start + from) * d
-				kernel.MulAdd(dx[o:o+d], dy, wT[k*d:])
-				kernel.MulAdd(part[k*d:(k+1)*d], dy, x.Data[o:])
-			}
+		past, rows := width-1, r.Start*d
+		head := min(r.Len, past) // rows that see zeros from before the start
+		padded, dpadded := make([]float32, (head+past)*d), make([]float32, (head+past)*d)
+		copy(padded[past*d:], x.Data[rows:][:head*d])
+		kernel.Conv1DGrad(dpadded, d, part[:width*d], part[width*d:], y.Grad[rows:], d, padded, d, wT, head, d, width)
+		kernel.Add(dx[rows:][:head*d], dpadded[past*d:])
+		if r.Len > head {
+			kernel.Conv1DGrad(dx[rows:], d, part[:width*d], part[width*d:], y.Grad[rows+head*d:], d, x.Data[rows:], d, wT, r.Len-head, d, width)
 		}
 	})
 	for i := range runs {

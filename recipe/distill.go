@@ -109,7 +109,9 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 		return fmt.Errorf("the student has no Mamba layer where the teacher has attention: there is nothing to align")
 	}
 	t.Pack()
+	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
+	scratch.SetProfile(profile)
 	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
 		scratch.Reset()
 		mb := modelBatch(b)
@@ -124,7 +126,7 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 	}
 	c.Train, c.Freeze = []string{".mamba."}, nil
 	return (&training{stage: "align", out: c.Out, config: c, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
-		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, report: report}).run(ctx)
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, profile: profile, report: report}).run(ctx)
 }
 
 func seq(n int) []int {
@@ -152,7 +154,9 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 	}
 	s := student.Model
 	teacher.Pack()
+	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
+	scratch.SetProfile(profile)
 	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
 		mb := modelBatch(b)
 		var th loss.Head
@@ -163,7 +167,7 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 		return loss.Distill(tape, loss.Head{Hidden: s.Forward(tape, mb), Weight: s.Head()}, th, b.Targets, loss.Weights{KL: c.KL, CE: c.CE})
 	}
 	return (&training{stage: stage, out: c.Out, config: config, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
-		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, report: report}).run(ctx)
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, profile: profile, report: report}).run(ctx)
 }
 
 // DraftConfig is the configuration of Draft. Target is the model to speculate for; Layers are those of From (the target itself if it is

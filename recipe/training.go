@@ -77,6 +77,7 @@ type training struct {
 	checkpoint *checkpoint.Checkpoint // the model as it starts; its weights are trained in place
 	docs       []data.Document
 	loss       func(*autograd.Tape, data.Batch) loss.Total
+	profile    *autograd.Profile // takes the time of operations; the loss may use it for the teacher's too
 	report     Report
 }
 
@@ -114,7 +115,7 @@ func (t *training) run(ctx context.Context) error {
 	r := &train.Run[data.Batch]{
 		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, LR: t.LR, FloorLR: t.FloorLR, WarmupSteps: t.Warmup,
 			Clip: t.Clip, SaveEvery: t.SaveEvery},
-		Optimizer: opt, Next: stream.Next, Loss: t.loss, Profile: new(autograd.Profile),
+		Optimizer: opt, Next: stream.Next, Loss: t.loss, Profile: t.profile,
 	}
 	r.Save = func() error { return t.save(r, stream.Cursor()) }
 	if err := t.resume(r, stream); err != nil {

@@ -1,0 +1,221 @@
+package model
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"krait/tensor"
+)
+
+// splitTolerance bounds the difference between whole chunks as matrix products and the same tokens one by one, relative to the largest logit.
+const splitTolerance = 1e-4
+
+// tiny returns a small random model whose layers outside attention are Mamba2.
+func tiny(t testing.TB, seed uint64, kv int, window int, attention ...int) *Model {
+	t.Helper()
+	c := Config{HiddenSize: 24, IntermediateSize: 20, NumHiddenLayers: 3, NumAttentionHeads: 4, NumKeyValueHeads: kv, HeadDim: 8, VocabSize: 13,
+		MaxPositionEmbeddings: 256, RMSNormEps: 1e-5, RopeTheta: 1e4, SlidingWindow: window}
+	if len(attention) < 3 {
+		c.Mamba = MambaFor(&c, attention)
+	}
+	m, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for _, p := range m.Params {
+		for i := range p.Data {
+			p.Data[i] = float32(rng.NormFloat64()) * 0.4
+		}
+	}
+	return m
+}
+
+func fuzzModels(t testing.TB) []*Model {
+	return []*Model{tiny(t, 1, 2, 0, 1), tiny(t, 2, 1, 0), tiny(t, 3, 4, 5, 0, 1, 2), tiny(t, 4, 4, 0, 2)}
+}
+
+// FuzzState drives a state by the script's bytes: each is a run's length, and whether the run is provisional and how much of it is kept. The logits of
+// every row must be those of one fresh run over the tokens that were committed, and of the same tokens fed one by one.
+func FuzzState(f *testing.F) {
+	f.Add([]byte{3, 0x81, 0x85, 40, 0x90, 1, 1, 0xff})
+	f.Add([]byte{0x81, 0x81, 0x81, 17, 16, 15, 0xc0})
+	f.Add([]byte{64, 0x8a, 64, 0x8b})
+	models := fuzzModels(f)
+	f.Fuzz(func(t *testing.T, script []byte) {
+		for _, m := range models {
+			runScript(t, m, script)
+		}
+	})
+}
+
+func runScript(t *testing.T, m *Model, script []byte) {
+	rng := rand.New(rand.NewPCG(5, uint64(len(script))))
+	s := m.NewState()
+	var tokens []int32
+	var rows [][]float32 // the logits of each committed token
+	for _, b := range script {
+		n := int(b&63) + 1
+		if len(tokens)+n > 200 {
+			break
+		}
+		run := make([]int32, n)
+		for i := range run {
+			run[i] = rng.Int32N(13)
+		}
+		keep := n
+		if b >= 128 {
+			s.Mark()
+			keep = rng.IntN(n + 1)
+		}
+		logits := m.Logits(nil, m.Forward(nil, Single(run, s)))
+		if b >= 128 {
+			s.Keep(keep)
+		}
+		tokens = append(tokens, run[:keep]...)
+		for i := range keep {
+			rows = append(rows, logits.Row(i))
+		}
+	}
+	if s.Len() != len(tokens) {
+		t.Fatalf("state of %d tokens, want %d", s.Len(), len(tokens))
+	}
+	if len(tokens) == 0 {
+		return
+	}
+	whole := m.Logits(nil, m.Forward(nil, Single(tokens, nil)))
+	one := m.NewState()
+	for i, row := range rows {
+		compare(t, "in one run", i, row, whole.Row(i))
+		compare(t, "one by one", i, row, m.Logits(nil, m.Forward(nil, Single(tokens[i:i+1], one))).Data)
+	}
+}
+
+func compare(t *testing.T, what string, i int, got, want []float32) {
+	t.Helper()
+	var scale float64
+	for _, v := range want {
+		scale = max(scale, math.Abs(float64(v)))
+	}
+	for j, v := range got {
+		if d := math.Abs(float64(v - want[j])); !(d <= splitTolerance*scale) {
+			t.Fatalf("token %d, logit %d: %g, %s %g", i, j, v, what, want[j])
+		}
+	}
+}
+
+// TestVerificationIsExact feeds tokens one by one, and in provisional runs with rollbacks as a verification does: the same bits.
+func TestVerificationIsExact(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 6))
+	for n, m := range fuzzModels(t) {
+		m.Pack()
+		plain, spec := m.NewState(), m.NewState()
+		tokens := make([]int32, 150)
+		for i := range tokens {
+			tokens[i] = rng.Int32N(13)
+		}
+		var want []*tensor.Tensor
+		for i := range tokens {
+			want = append(want, m.Logits(nil, m.Forward(nil, Single(tokens[i:i+1], plain))))
+		}
+		for at := 0; at < len(tokens); {
+			k := min(len(tokens)-at, 1+rng.IntN(9))
+			keep := 1 + rng.IntN(k)
+			run := append([]int32(nil), tokens[at:at+k]...)
+			for i := keep; i < k; i++ {
+				run[i] = rng.Int32N(13) // wrong guesses
+			}
+			spec.Mark()
+			got := m.Logits(nil, m.Forward(nil, Single(run, spec)))
+			spec.Keep(keep)
+			for i := range keep {
+				for j, v := range got.Row(i) {
+					if v != want[at+i].Data[j] {
+						t.Fatalf("model %d, token %d of a run of %d: logit %d is %g, alone %g", n, at+i, k, j, v, want[at+i].Data[j])
+					}
+				}
+			}
+			at += keep
+		}
+	}
+}
+
+// TestBatchIsExact decodes several sequences together and alone: the same bits.
+func TestBatchIsExact(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for n, m := range fuzzModels(t) {
+		m.Pack()
+		const seqs = 5
+		var together, alone [seqs]*State
+		for i := range seqs {
+			together[i], alone[i] = m.NewState(), m.NewState()
+		}
+		for step := range 20 {
+			var b Batch
+			for i := range seqs {
+				k := 1 + rng.IntN(3)
+				if step == 0 {
+					k = 10 + 7*i
+				}
+				for range k {
+					b.Tokens = append(b.Tokens, rng.Int32N(13))
+				}
+				b.Runs = append(b.Runs, Run{Len: k, State: together[i]})
+			}
+			got := m.Forward(nil, b)
+			row := 0
+			for i, r := range b.Runs {
+				want := m.Forward(nil, Single(b.Tokens[row:row+r.Len], alone[i]))
+				for j, v := range want.Data {
+					if got.Data[row*got.Cols()+j] != v {
+						t.Fatalf("model %d, step %d, sequence %d: %g in the batch, %g alone", n, step, i, got.Data[row*got.Cols()+j], v)
+					}
+				}
+				row += r.Len
+			}
+		}
+	}
+}
+
+// TestSnapshot checks that a snapshot shares nothing with the state, and that restoring it goes on as before.
+func TestSnapshot(t *testing.T) {
+	for n, m := range fuzzModels(t) {
+		s := m.NewState()
+		m.Forward(nil, Single([]int32{1, 2, 3, 4, 5}, s))
+		snap := s.Snapshot()
+		first := m.Forward(nil, Single([]int32{6, 7, 8}, s))
+		m.Forward(nil, Single([]int32{1, 1, 1, 1}, s))
+		for range 2 {
+			s.Restore(snap)
+			again := m.Forward(nil, Single([]int32{6, 7, 8}, s))
+			for i, v := range again.Data {
+				if v != first.Data[i] {
+					t.Fatalf("model %d: element %d after Restore is %g, want %g", n, i, v, first.Data[i])
+				}
+			}
+		}
+		if got, want := s.Bytes(), m.StateBytes(8); got != want {
+			t.Errorf("model %d: state of %d bytes, StateBytes says %d", n, got, want)
+		}
+	}
+}
+
+func TestBadConfigurations(t *testing.T) {
+	good := tiny(t, 1, 2, 0, 1).Config
+	for want, spoil := range map[string]func(c *Config){
+		"num_key_value_heads": func(c *Config) { c.NumKeyValueHeads = 3 },
+		"head_dim":            func(c *Config) { c.HeadDim = 7 },
+		"vocab_size":          func(c *Config) { c.VocabSize = 0 },
+		"attn_layers":         func(c *Config) { m := *c.Mamba; m.AttnLayers = []int{3}; c.Mamba = &m },
+		"d_state":             func(c *Config) { m := *c.Mamba; m.DState = 4; c.Mamba = &m },
+		"d_xb":                func(c *Config) { m := *c.Mamba; m.DXB = 20; c.Mamba = &m },
+	} {
+		c := good
+		spoil(&c)
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one about %s", err, want)
+		}
+	}
+}
