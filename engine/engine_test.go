@@ -52,6 +52,9 @@ func TestGreedySpeculation(t *testing.T) {
 			plain, _ := generate(t, e, r)
 			for draft, d := range drafts {
 				for k := 1; k <= 12; k++ {
+					if testing.Short() && k%5 != 2 {
+						continue
+					}
 					s := r
 					s.Draft, s.NGram, s.Speculate, s.FixedDepth = d, d == nil || k%3 == 0, k, k%2 == 0
 					got, stats := generate(t, e, s)
@@ -224,6 +227,9 @@ const chiSquareQuantile = 3.0902
 
 // TestSampledSpeculation compares the frequencies of all outputs of three tokens with their exact probabilities.
 func TestSampledSpeculation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("forty thousand generations")
+	}
 	const vocab, draws = 4, 5000
 	m := randomModel(t, vocab, 0, 2, []int{1}, 21)
 	draft := randomModel(t, vocab, 0, 1, nil, 22)
