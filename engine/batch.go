@@ -115,7 +115,7 @@ func (b *batch) step() error {
 	b.compose()
 	tape := b.tape
 	tape.Reset()
-	if len(b.fed.Tokens) > max(b.width, arenaRows) {
+	if len(b.fed.Tokens) > max(2*b.width, arenaRows) {
 		tape = nil // there are prompts among them: see tapeFor
 	}
 	m := b.engine.Target
