@@ -10,6 +10,7 @@ import (
 // table is one implementation of every kernel that has more than the portable one.
 type table struct {
 	name             string
+	lanes            int // float32 lanes of a vector
 	exp              func(y, x []float32)
 	expSum           func(y, x []float32, m float32) float32
 	max, sum         func(x []float32) float32
@@ -49,11 +50,16 @@ var portable = table{
 	gemm: gemmPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 }
 
-// levels is what this machine can run, slowest first.
-var levels = tables()
+var (
+	levels     []*table // what this machine can run, slowest first
+	active     *table   // the implementation in use
+	levelError error
+)
 
-// active is the implementation in use, chosen once at start.
-var active, levelError = choose(os.Getenv("KRAIT_KERNELS"))
+func init() {
+	levels = tables()
+	active, levelError = choose(os.Getenv("KRAIT_KERNELS"))
+}
 
 // choose returns the table for a level, or the best one for the empty name, and with an error for a name it can't serve.
 func choose(name string) (*table, error) {

@@ -17,7 +17,7 @@ func tables() []*table {
 
 func tableAVX2() *table {
 	t := portable
-	t.name = "avx2"
+	t.name, t.lanes = "avx2", 8
 	t.gemm, t.mulPanels, t.mulPanel = gemmAVX2, mulPanelsAVX2, mulPanelAVX2
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX2, expSumAVX2, maxAVX2, sumAVX2, dotAVX2
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX2, scaleAVX2, mulAVX2, mulAddAVX2
@@ -26,7 +26,7 @@ func tableAVX2() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowAVX2), rmsNormGradBy(rmsNormGradRowAVX2)
 	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX2, gatedRow8AVX2)
 	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX2, gatedRow8GradAVX2)
-	t.rope, t.ssdStep = ropeBy(ropeRowAVX2), ssdStepAVX2Any
+	t.rope, t.ssdStep = ropeBy(ropeRowAVX2), ssdStepVectors
 	t.conv1D = conv1DBy(conv1D2AVX2, conv1D3AVX2, conv1D4AVX2)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX2, conv1DGrad3AVX2, conv1DGrad4AVX2)
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
@@ -35,7 +35,7 @@ func tableAVX2() *table {
 
 func tableAVX512() *table {
 	t := portable
-	t.name = "avx512"
+	t.name, t.lanes = "avx512", 16
 	t.gemm, t.mulPanels, t.mulPanel = gemmAVX512, mulPanelsAVX512, mulPanelAVX512
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX512, expSumAVX512, maxAVX512, sumAVX512, dotAVX512
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX512, scaleAVX512, mulAVX512, mulAddAVX512
@@ -44,7 +44,7 @@ func tableAVX512() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowAVX512), rmsNormGradBy(rmsNormGradRowAVX512)
 	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX512, gatedRow8AVX512)
 	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX512, gatedRow8GradAVX512)
-	t.rope, t.ssdStep = ropeBy(ropeRowAVX512), ssdStepAVX512Any
+	t.rope, t.ssdStep = ropeBy(ropeRowAVX512), ssdStepVectors
 	t.conv1D = conv1DBy(conv1D2AVX512, conv1D3AVX512, conv1D4AVX512)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX512, conv1DGrad3AVX512, conv1DGrad4AVX512)
 	t.peak, t.peakFlops = peakAVX512, 24*2*16

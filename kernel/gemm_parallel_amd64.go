@@ -60,8 +60,9 @@ func grow(s []float32, n int) []float32 {
 	return s[skip:][:n]
 }
 
-// parallelWork is the number of multiply-adds from which a product is spread over the cores: several microseconds.
-const parallelWork = 1 << 18
+// parallelWork is the number of multiply-adds from which a product is spread over the cores: about ten microseconds, so that a worker the
+// operating system holds up costs little.
+const parallelWork = 1 << 19
 
 // parallel computes the product on all cores and reports whether it did.
 func (p *product) parallel() bool {

@@ -14,9 +14,10 @@ func mulPanelsAVX2(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) 
 }
 
 const (
-	directRows  = 16  // up to this many rows are read in place, and each panel is read once, in order, as it comes from memory
-	panelGroup  = 128 // columns that a single row takes at a time
-	groupChunks = 2   // chunks of panel groups a processor, so that a late worker costs half its share
+	directRows  = 16      // up to this many rows are read in place, and each panel is read once, in order, as it comes from memory
+	panelGroup  = 128     // columns that a single row takes at a time
+	streamWork  = 1 << 17 // weights from which a few rows are spread over the cores: reading them takes longer than the products
+	groupChunks = 2       // chunks of panel groups a processor, so that a late worker costs half its share
 )
 
 func mulPanelsBlocked(g *geometry, y []float32, ldy int, x []float32, ldx, rows int, w *Panels) {
@@ -37,7 +38,7 @@ func mulPanelsBlocked(g *geometry, y []float32, ldy int, x []float32, ldx, rows 
 			p.plan(rows, w.N)
 			p.block(0, rows, 0, w.N)
 		}
-	case rows*w.N*w.K < parallelWork/2 || runtime.GOMAXPROCS(0) == 1:
+	case w.N*w.K < streamWork && rows*w.N*w.K < parallelWork || runtime.GOMAXPROCS(0) == 1:
 		p.panelGroups(0, w.N)
 	default:
 		p.parallelGroups()

@@ -116,19 +116,9 @@ type ssdArgs struct {
 	n, tokens, write, quiet      int
 }
 
-func ssdStepAVX512Any(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int) {
-	lanes := 16
-	if p%16 != 0 {
-		lanes = 8
-	}
-	ssdStepVectors(lanes, y, ldy, s, decay, dt, ldh, x, ldx, b, ldb, c, ldc, p, n, tokens, write, quiet)
-}
-
-func ssdStepAVX2Any(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int) {
-	ssdStepVectors(8, y, ldy, s, decay, dt, ldh, x, ldx, b, ldb, c, ldc, p, n, tokens, write, quiet)
-}
-
-func ssdStepVectors(lanes int, y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int) {
+// ssdStepVectors takes vectors of 16 where the level has them and p is a multiple, and else of 8. The bits differ between the two, which
+// does no harm: p belongs to the model.
+func ssdStepVectors(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int) {
 	if p%8 != 0 || p == 0 || n == 0 || tokens == 0 {
 		ssdStepPortable(y, ldy, s, decay, dt, ldh, x, ldx, b, ldb, c, ldc, p, n, tokens, write, quiet)
 		return
@@ -145,6 +135,10 @@ func ssdStepVectors(lanes int, y []float32, ldy int, s, decay, dt []float32, ldh
 	a := ssdArgs{
 		decay: unsafe.Pointer(&decay[0]), dt: unsafe.Pointer(&dt[0]), b: unsafe.Pointer(&b[0]), c: unsafe.Pointer(&c[0]),
 		ldy: 4 * ldy, lds: 4 * p, ldh: 4 * ldh, ldx: 4 * ldx, ldb: 4 * ldb, ldc: 4 * ldc, n: n, tokens: tokens, write: write, quiet: quiet,
+	}
+	lanes := 8
+	if p%16 == 0 && active.lanes == 16 {
+		lanes = 16
 	}
 	for i := 0; i < p; i += lanes {
 		a.s, a.x = unsafe.Pointer(&s[i]), unsafe.Pointer(&x[i])
