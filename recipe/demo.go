@@ -82,9 +82,10 @@ type DemoConfig struct {
 
 // The demo's recipe. docs/decisions tells how it was found.
 const (
-	demoDocuments   = 2560
+	demoDocuments   = 2048
 	demoContext     = 512
 	demoBatch       = 2048
+	demoCrop        = 0.5
 	demoSpeculate   = 4
 	demoPrompts     = 8
 	demoPromptLen   = 24
@@ -188,7 +189,7 @@ func (d *demo) pure() error   { return d.convert("pure", nil, 250, 700) }
 // convert makes one student: init, alignment of each new mixer, distillation.
 func (d *demo) convert(name string, attention []int, alignSteps, distillSteps int) error {
 	err := d.stage(name+"_init", checkpoint.Exists, func(out string) error {
-		return Init(d.ctx, InitConfig{Teacher: d.path("teacher"), Out: out, AttnLayers: attention, Init: "attention", Seed: d.Seed}, d.report)
+		return Init(d.ctx, InitConfig{Teacher: d.path("teacher"), Out: out, AttnLayers: attention, Init: "linear", Seed: d.Seed}, d.report)
 	})
 	if err != nil {
 		return err
@@ -201,7 +202,7 @@ func (d *demo) convert(name string, attention []int, alignSteps, distillSteps in
 	if err != nil {
 		return err
 	}
-	c := d.config(name+"_aligned", distillSteps, 5e-3)
+	c := d.config(name+"_aligned", distillSteps, 3e-3)
 	c.RestLR = 0.3
 	return d.stage(name, checkpoint.Exists, func(out string) error {
 		c.Out = out
@@ -212,14 +213,14 @@ func (d *demo) convert(name string, attention []int, alignSteps, distillSteps in
 // config is what the demo's trainings share.
 func (d *demo) config(student string, steps int, lr float64) DistillConfig {
 	c := DistillConfig{Student: d.path(student), Teacher: d.path("teacher"), Labels: d.path("labels"), KL: 1, TrainConfig: DefaultTrain()}
-	c.Steps, c.LR, c.BatchTokens, c.Context, c.Seed = d.scaled(steps), lr, demoBatch, demoContext, d.Seed
+	c.Steps, c.LR, c.BatchTokens, c.Context, c.Crop, c.Seed = d.scaled(steps), lr, demoBatch, demoContext, demoCrop, d.Seed
 	c.Warmup = min(c.Warmup, c.Steps/4)
 	return c
 }
 
 func (d *demo) draft() error {
 	return d.stage("draft", checkpoint.Exists, func(out string) error {
-		c := DraftConfig{From: d.path("teacher"), Layers: demoDraftLayers, DistillConfig: d.config("", 400, 5e-3)}
+		c := DraftConfig{From: d.path("teacher"), Layers: demoDraftLayers, DistillConfig: d.config("", 400, 3e-3)}
 		c.Teacher, c.Out = d.path("hybrid"), out
 		return Draft(d.ctx, c, d.report)
 	})
