@@ -118,11 +118,11 @@ type generated struct {
 	FinishReason string  `json:"finish_reason"`
 	PrefillRate  float64 `json:"prefill_tokens_per_second"`
 	Rate         float64 `json:"tokens_per_second"`
-	*speculated
+	*Speculated
 }
 
-// speculated is the part of it that speculation has.
-type speculated struct {
+// Speculated is the part of it that speculation has.
+type Speculated struct {
 	Drafted       int     `json:"drafted"`
 	Accepted      int     `json:"accepted"`
 	TokensPerStep float64 `json:"tokens_per_step"`
@@ -155,7 +155,9 @@ func generate(ctx context.Context, u *ui, c *generateConfig) error {
 			return nil // run reports it
 		}
 	}
-	w.end()
+	if len(w.ids) > 0 || failed == nil || errors.Is(failed, context.Canceled) {
+		w.end()
+	}
 	if failed != nil && !errors.Is(failed, context.Canceled) {
 		return failed
 	}
@@ -269,7 +271,7 @@ func newGenerated(w *textWriter, s *engine.Stats, speculating bool) *generated {
 		Rate:        perSecond(s.Tokens, s.Decode),
 	}
 	if speculating {
-		g.speculated = &speculated{Drafted: s.Drafted, Accepted: s.Accepted}
+		g.Speculated = &Speculated{Drafted: s.Drafted, Accepted: s.Accepted}
 		if s.Rounds > 0 {
 			g.TokensPerStep = float64(s.Tokens) / float64(s.Rounds)
 		}
@@ -296,7 +298,7 @@ func footer(u *ui, g *generated, s *engine.Stats) {
 	}
 	u.say(prompt)
 	u.say(fmt.Sprintf("Generation: %d tokens, %.1f tokens-per-sec, ended by %s", g.Tokens, g.Rate, g.FinishReason))
-	if g.speculated == nil {
+	if g.Speculated == nil {
 		return
 	}
 	share := 0.0

@@ -38,10 +38,7 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 		if err != nil {
 			return err
 		}
-		if err := writeLogits(cmd.Context(), u, m, rows, out); err != nil {
-			return fmt.Errorf("write %s: %w", out, err)
-		}
-		return nil
+		return writeLogits(cmd.Context(), u, m, rows, out)
 	})
 	f := cmd.Flags()
 	f.StringVar(&ids, "ids", "", "`FILE` with a JSON array of arrays of token ids")
