@@ -51,6 +51,8 @@ type pool struct {
 	busy    atomic.Bool // a region is running
 	seq     uint32      // owned by the holder of busy, as is started
 	started int
+	skipped int          // regions since the last wake-up
+	missed  atomic.Int32 // wake-ups in a row that came to nothing
 	mu      sync.Mutex
 	wake    sync.Cond
 	parked  atomic.Int32
@@ -78,11 +80,7 @@ func (p *pool) run(n int, f func(int)) {
 	p.pending.Store(int32(n))
 	p.seq++
 	p.state.Store(uint64(p.seq)<<32 | uint64(n))
-	if p.parked.Load() > 0 {
-		p.mu.Lock() // a worker between its last look at state and its wait holds mu
-		p.wake.Broadcast()
-		p.mu.Unlock()
-	}
+	p.wakeWorkers()
 	unfinished := 0 // calls the caller has begun and not finished: 1 when f panics or exits the goroutine
 	defer func() { p.finish(unfinished) }()
 	for {
@@ -95,6 +93,21 @@ func (p *pool) run(n int, f func(int)) {
 		unfinished = 0
 		p.pending.Add(-1)
 	}
+}
+
+// wakeWorkers wakes workers that are parked. On a busy machine the operating system may run a woken worker on the caller's own core,
+// where it only takes the caller's time; so each wake-up that came to nothing doubles the number of regions to the next, up to 32.
+func (p *pool) wakeWorkers() {
+	if p.parked.Load() == 0 {
+		return
+	}
+	if p.skipped++; p.skipped < 1<<min(p.missed.Load(), 5) {
+		return
+	}
+	p.skipped = 0
+	p.mu.Lock() // a worker between its last look at state and its wait holds mu
+	p.wake.Broadcast()
+	p.mu.Unlock()
 }
 
 // claim takes the next chunk of the running region, if one is left.
@@ -146,16 +159,24 @@ func (p *pool) finish(unfinished int) {
 
 func (p *pool) worker() {
 	defer func() { go p.worker() }() // reached only when f ends this goroutine with runtime.Goexit
+	useful := true                   // whether the worker has run a chunk since it was woken
 	for {
-		p.drain()
+		if p.drain() {
+			p.missed.Store(0)
+			useful = true
+		}
 		if !p.spin() {
+			if !useful {
+				p.missed.Add(1)
+			}
 			p.park()
+			useful = false
 		}
 	}
 }
 
-// drain runs chunks until none is left to claim.
-func (p *pool) drain() {
+// drain runs chunks until none is left to claim and reports whether it ran any.
+func (p *pool) drain() (ran bool) {
 	unfinished := false
 	defer func() {
 		if !unfinished {
@@ -170,9 +191,9 @@ func (p *pool) drain() {
 	for {
 		i, f, ok := p.claim()
 		if !ok {
-			return
+			return ran
 		}
-		unfinished = true
+		ran, unfinished = true, true
 		f(i)
 		unfinished = false
 		p.pending.Add(-1)
