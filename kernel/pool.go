@@ -29,6 +29,7 @@ type ChunkPanic struct {
 	Stack []byte
 }
 
+// Error is the value of the panic and the stack of the chunk.
 func (p *ChunkPanic) Error() string {
 	return fmt.Sprintf("%v, in a parallel chunk:\n%s", p.Value, p.Stack)
 }

@@ -116,7 +116,7 @@ func (g *gen) conv1DGrad(width int) {
 	g.f("SHLQ $2, R13")
 	g.load("w", "BX")
 	block := func(_ int, masked bool) {
-		dw, w, d, db, dy, tmp := 0, width, 2*width, 3*width, 3*width+1, 3*width+2
+		dw, w, d, db, _, tmp := convGradRegs(width)
 		addTo := func(r int, addr string) { // memory += register r
 			g.loadVec(addr, tmp, masked)
 			g.f("VADDPS %s, %s, %[2]s", g.v(r), g.v(tmp))
@@ -135,27 +135,7 @@ func (g *gen) conv1DGrad(width int) {
 		}
 		g.f("MOVQ %s, DX", g.args["rows"])
 		g.f("MOVQ %s, R15", g.args["lddy"])
-		loop := g.newLabel("rows")
-		g.label(loop)
-		g.loadVec("(SI)", dy, masked)
-		g.f("VADDPS %s, %s, %[2]s", g.v(dy), g.v(db))
-		for k := range width {
-			g.f("VFMADD231PS %s, %s, %s", g.v(dy), g.v(w+k), g.v(d+k))
-		}
-		for k := range width {
-			g.loadVec(tap("AX", 0, k), tmp, masked)
-			g.f("VFMADD231PS %s, %s, %s", g.v(tmp), g.v(dy), g.v(dw+k))
-		}
-		addTo(d, "(DI)")
-		for k := range width - 1 {
-			g.f("VMOVAPS %s, %s", g.v(d+k+1), g.v(d+k))
-		}
-		g.zero(d + width - 1)
-		g.f("ADDQ R15, SI")
-		g.f("ADDQ R8, AX")
-		g.f("ADDQ R10, DI")
-		g.f("DECQ DX")
-		g.f("JNZ %s", loop)
+		g.conv1DGradRows(width, masked, addTo)
 		for k := range width - 1 {
 			addTo(d+k, "(DI)")
 			g.f("ADDQ R10, DI")
@@ -172,4 +152,35 @@ func (g *gen) conv1DGrad(width int) {
 	}
 	g.columns(1, block, "DI", "SI", "AX", "BX", "R11", "R12")
 	g.ret()
+}
+
+// convGradRegs are the first registers of the filter's gradient, the filter, the rows of dx under it, and those of db, dy and a scratch.
+func convGradRegs(width int) (dw, w, d, db, dy, tmp int) {
+	return 0, width, 2 * width, 3 * width, 3*width + 1, 3*width + 2
+}
+
+// conv1DGradRows is the loop over rows: DX counts them, and SI, AX and DI stand at the row of dy, x and dx.
+func (g *gen) conv1DGradRows(width int, masked bool, addTo func(r int, addr string)) {
+	dw, w, d, db, dy, tmp := convGradRegs(width)
+	loop := g.newLabel("rows")
+	g.label(loop)
+	g.loadVec("(SI)", dy, masked)
+	g.f("VADDPS %s, %s, %[2]s", g.v(dy), g.v(db))
+	for k := range width {
+		g.f("VFMADD231PS %s, %s, %s", g.v(dy), g.v(w+k), g.v(d+k))
+	}
+	for k := range width {
+		g.loadVec(tap("AX", 0, k), tmp, masked)
+		g.f("VFMADD231PS %s, %s, %s", g.v(tmp), g.v(dy), g.v(dw+k))
+	}
+	addTo(d, "(DI)")
+	for k := range width - 1 {
+		g.f("VMOVAPS %s, %s", g.v(d+k+1), g.v(d+k))
+	}
+	g.zero(d + width - 1)
+	g.f("ADDQ R15, SI")
+	g.f("ADDQ R8, AX")
+	g.f("ADDQ R10, DI")
+	g.f("DECQ DX")
+	g.f("JNZ %s", loop)
 }
