@@ -44,7 +44,7 @@ func (c *evalConfig) validate(cmd *cobra.Command) error {
 }
 
 // defaults sets what was not given from the model.
-func (c *evalConfig) defaults(m *model.Config) error {
+func (c *evalConfig) defaults(u *ui, m *model.Config) error {
 	if c.context == 0 {
 		c.context = 2048
 		if m.MaxPositionEmbeddings > 0 {
@@ -56,6 +56,9 @@ func (c *evalConfig) defaults(m *model.Config) error {
 	}
 	if c.stride > c.context {
 		return fmt.Errorf("--stride %d is more than the model's context of %d", c.stride, c.context)
+	}
+	if m.MaxPositionEmbeddings > 0 && c.context > m.MaxPositionEmbeddings {
+		u.note("windows of %d tokens are longer than the model's context of %d", c.context, m.MaxPositionEmbeddings)
 	}
 	return nil
 }
@@ -100,7 +103,7 @@ overlap and each token is predicted once, in the first window that holds it.`,
 		if err != nil {
 			return err
 		}
-		if err := c.defaults(&m.Model.Config); err != nil {
+		if err := c.defaults(u, &m.Model.Config); err != nil {
 			return err
 		}
 		ids, bytes, err := m.readText(c.text)
@@ -112,8 +115,10 @@ overlap and each token is predicted once, in the first window that holds it.`,
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.text, err)
 		}
-		r := perplexity{NLL: l.Mean(), Perplexity: l.Perplexity(), Tokens: l.Tokens, Bytes: bytes, BitsPerByte: l.NLL / math.Ln2 / float64(bytes),
-			Context: c.context, Stride: c.stride}
+		r := perplexity{
+			NLL: l.Mean(), Perplexity: l.Perplexity(), Tokens: l.Tokens, Bytes: bytes, BitsPerByte: l.NLL / math.Ln2 / float64(bytes),
+			Context: c.context, Stride: c.stride,
+		}
 		if math.IsNaN(r.Perplexity) || math.IsInf(r.Perplexity, 0) {
 			return fmt.Errorf("%s on %s: %g nats a token: the model's weights are broken", args[0], c.text, r.NLL)
 		}
@@ -166,7 +171,7 @@ tokens at which both have the same first choice. Both must share a tokenizer.`,
 		if err := sameTokens(m, teacher); err != nil {
 			return err
 		}
-		if err := c.defaults(&m.Model.Config); err != nil {
+		if err := c.defaults(u, &m.Model.Config); err != nil {
 			return err
 		}
 		ids, _, err := m.readText(c.text)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"krait/checkpoint"
 	"krait/model"
 	"krait/recipe"
 	"krait/safetensors"
@@ -30,37 +29,21 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 		if err := checkType(cmd, weights); err != nil {
 			return err
 		}
-		m, err := loadModel(args[0])
+		c, err := loadCheckpoint(args[0])
 		if err != nil {
 			return err
 		}
-		rows, err := readIDs(ids, m.Config.VocabSize)
+		rows, err := readIDs(ids, c.Model.Config.VocabSize)
 		if err != nil {
 			return err
 		}
-		return writeLogits(cmd.Context(), u, m, rows, out)
+		return writeLogits(cmd.Context(), u, c.Model, rows, out)
 	})
 	f := cmd.Flags()
 	f.StringVar(&ids, "ids", "", "`FILE` with a JSON array of arrays of token ids")
 	f.StringVar(&out, "out", "", "safetensors `FILE` to write")
 	f.StringVar(&weights, "type", "f32", "`TYPE` of the weights in memory: f32")
 	return cmd
-}
-
-// loadModel reads the model of a MODEL alone.
-func loadModel(name string) (*model.Model, error) {
-	if isEmbedded(name) {
-		c, err := checkpoint.LoadFS(recipe.Stories260K())
-		if err != nil {
-			return nil, err
-		}
-		return c.Model, nil
-	}
-	c, err := checkpoint.Load(name)
-	if err != nil {
-		return nil, err
-	}
-	return c.Model, nil
 }
 
 // readIDs reads a JSON array of arrays of ids below vocab. Errors name the row and the position, from 0.

@@ -32,18 +32,21 @@ type loaded struct {
 	tokenizer *tokenizer.Tokenizer
 }
 
+// loadCheckpoint reads a MODEL and leaves its tokenizer unread.
+func loadCheckpoint(name string) (*checkpoint.Checkpoint, error) {
+	if isEmbedded(name) {
+		return checkpoint.LoadFS(recipe.Stories260K())
+	}
+	return checkpoint.Load(name)
+}
+
 // load reads a MODEL. It need not have a tokenizer.
 func load(name string) (*loaded, error) {
-	l := &loaded{name: name}
-	var err error
-	if isEmbedded(name) {
-		l.Checkpoint, err = checkpoint.LoadFS(recipe.Stories260K())
-	} else {
-		l.Checkpoint, err = checkpoint.Load(name)
-	}
+	c, err := loadCheckpoint(name)
 	if err != nil {
 		return nil, err
 	}
+	l := &loaded{Checkpoint: c, name: name}
 	if _, ok := l.Files["tokenizer.json"]; !ok {
 		return l, nil
 	}
