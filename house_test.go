@@ -402,7 +402,7 @@ func demoErrors(text []byte) []string {
 	return errs
 }
 
-// methodErrors demands that the files and names that docs/method.md refers to exist: `model/init.go`, `autograd.SSD`, `State.Keep`.
+// methodErrors demands that the files and names that docs/method.md refers to exist: `model/init.go`, `autograd.SSD`, `model.State.Keep`.
 func methodErrors(files fs.FS, tree []*source) []string {
 	text, err := fs.ReadFile(files, "docs/method.md")
 	if err != nil {
@@ -410,7 +410,6 @@ func methodErrors(files fs.FS, tree []*source) []string {
 	}
 	known := map[string]bool{}
 	for _, s := range tree {
-		known[s.path] = true
 		for _, d := range s.file.Decls {
 			for _, name := range declared(d) {
 				known[s.file.Name.Name+"."+name] = true
@@ -418,8 +417,8 @@ func methodErrors(files fs.FS, tree []*source) []string {
 		}
 	}
 	var errs []string
-	for _, m := range regexp.MustCompile("`([a-z0-9]+(?:/[a-z0-9_]+)*\\.go|[a-z]+(?:\\.[A-Za-z0-9]+)+)`").FindAllStringSubmatch(string(text), -1) {
-		if _, err := fs.Stat(files, m[1]); !known[m[1]] && err != nil {
+	for _, m := range regexp.MustCompile("`([a-z0-9_/]+\\.go|[a-z]+(?:\\.[A-Za-z0-9]+)+)`").FindAllStringSubmatch(string(text), -1) {
+		if _, err := fs.Stat(files, m[1]); err != nil && !known[m[1]] {
 			errs = append(errs, fmt.Sprintf("docs/method.md names %s, which does not exist", m[1]))
 		}
 	}
