@@ -295,7 +295,10 @@ func size(n int) string {
 	if n >= 1<<20 {
 		return strconv.FormatFloat(float64(n)/(1<<20), 'f', 2, 64) + " MiB"
 	}
-	return strconv.FormatFloat(float64(n)/(1<<10), 'f', 0, 64) + " KiB"
+	if n >= 100<<10 {
+		return strconv.FormatFloat(float64(n)/(1<<10), 'f', 0, 64) + " KiB"
+	}
+	return strconv.FormatFloat(float64(n)/(1<<10), 'f', 1, 64) + " KiB"
 }
 
 // duration writes seconds as people say them.

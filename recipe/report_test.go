@@ -156,7 +156,7 @@ func TestReportIsWhole(t *testing.T) {
 func TestReportNumbers(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{count(0), "0"}, {count(999), "999"}, {count(1000), "1 k"}, {count(260032), "260 k"}, {count(1540000), "1.54 M"}, {count(999999), "1000 k"},
-		{count(4600000), "4.6 M"}, {size(655360), "640 KiB"}, {size(3 << 20), "3.00 MiB"}, {duration(9.96), "10.0 s"}, {duration(61), "61 s"},
+		{count(4600000), "4.6 M"}, {size(655360), "640 KiB"}, {size(17920), "17.5 KiB"}, {size(3 << 20), "3.00 MiB"}, {duration(9.96), "10.0 s"}, {duration(61), "61 s"},
 		{duration(412.6), "6 min 53 s"}, {duration(3599.7), "60 min 00 s"}, {group(1234567), "1\u202f234\u202f567"}, {fixed(math.NaN(), 2), missing},
 		{fixed(1.0714, 3), "1.071"}, {significant(12.345), "12.35"}, {significant(1234.5), "1\u202f235"}, {significant(0.99951), "1.000"}, {rate(0.4), missing}, {enumerate([]int{1, 3, 5}), "1, 3 and 5"}, {enumerate(nil), ""},
 		{fmt.Sprint(niceTicks(0, 1433600, 6)), "[0 250000 500000 750000 1e+06 1.25e+06]"}, {fmt.Sprint(logTicks(0.04, 2.5)), "[0.05 0.1 0.2 0.5 1 2]"},
