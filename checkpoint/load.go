@@ -107,6 +107,9 @@ func readSmall(files fs.FS) (*Checkpoint, error) {
 			c.Files[name] = data
 		}
 	}
+	if err := c.generationStops(); err != nil {
+		return nil, fmt.Errorf("generation_config.json: %w", err)
+	}
 	provenance, err := readOptional(files, "krait.json")
 	if err != nil {
 		return nil, err
@@ -118,6 +121,26 @@ func readSmall(files fs.FS) (*Checkpoint, error) {
 	}
 	c.Model, err = model.New(mc)
 	return c, err
+}
+
+// generationStops adds the end-of-text tokens that generation_config.json names: chat models list several there.
+func (c *Checkpoint) generationStops() error {
+	data, ok := c.Files["generation_config.json"]
+	if !ok {
+		return nil
+	}
+	var g struct {
+		EOSTokenID tokenIDs `json:"eos_token_id"`
+	}
+	if err := json.Unmarshal(data, &g); err != nil {
+		return err
+	}
+	for _, id := range g.EOSTokenID {
+		if !slices.Contains(c.EOS, id) {
+			c.EOS = append(c.EOS, id)
+		}
+	}
+	return nil
 }
 
 func readOptional(files fs.FS, name string) ([]byte, error) {
@@ -203,7 +226,7 @@ func (c *Checkpoint) Tokenizer() (*tokenizer.Tokenizer, error) {
 	if !ok {
 		return nil, fmt.Errorf("the model has no tokenizer.json")
 	}
-	t, err := tokenizer.Parse(data)
+	t, err := tokenizer.ParseWith(data, c.Files["tokenizer_config.json"])
 	if err != nil {
 		return nil, err
 	}

@@ -57,22 +57,31 @@ const maxShard = 5 << 30
 // Partial is where a stage works on dir until dir is whole.
 func Partial(dir string) string { return dir + ".partial" }
 
+// planFile marks a partial directory that holds a stage's unfinished work, which can go on; see PlanPath.
+const planFile = "plan.json"
+
+// PlanPath returns where a stage describes what it is doing in dir.partial.
+func PlanPath(dir string) string { return filepath.Join(Partial(dir), planFile) }
+
 // Save writes a checkpoint directory. It is absent or whole: everything is written into dir.partial, synced, and renamed. A directory
-// that is there already is refused.
+// that is there already is refused, and so is one whose dir.partial holds a stage's unfinished work.
 func Save(dir string, c *Checkpoint) error {
 	if err := RefuseExisting(dir); err != nil {
 		return err
 	}
 	tmp := Partial(dir)
-	_, statErr := os.Stat(tmp)
+	if _, err := os.Stat(PlanPath(dir)); err == nil {
+		return fmt.Errorf("%s holds the unfinished work of another stage: finish it, remove it or choose another name", tmp)
+	}
+	if err := os.RemoveAll(tmp); err != nil { // left by a Save that was killed: nothing of worth
+		return err
+	}
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		return fmt.Errorf("save %s: %w", dir, err)
+		return err
 	}
 	if err := c.WriteTo(tmp); err != nil {
-		if errors.Is(statErr, fs.ErrNotExist) { // ours alone: leave nothing behind
-			os.RemoveAll(tmp)
-		}
-		return fmt.Errorf("save %s: %w", dir, err)
+		os.RemoveAll(tmp)
+		return err
 	}
 	return Finish(dir)
 }

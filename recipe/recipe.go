@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"krait/checkpoint"
@@ -81,25 +80,25 @@ func begin(out string, p *checkpoint.Provenance, report Report) error {
 	if err != nil {
 		return err
 	}
-	planFile := filepath.Join(tmp, "plan.json")
-	if old, err := os.ReadFile(planFile); err == nil {
-		if string(old) == string(plan) {
-			return nil
-		}
+	old, err := os.ReadFile(checkpoint.PlanPath(out))
+	if err == nil && string(old) == string(plan) {
+		return nil
+	}
+	if err == nil {
 		report(Event{Stage: p.Stage, Note: fmt.Sprintf("%s holds unfinished work of another configuration: starting over", tmp)})
-		if err := os.RemoveAll(tmp); err != nil {
-			return err
-		}
+	}
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return err
 	}
-	return checkpoint.WriteFile(planFile, plan)
+	return checkpoint.WriteFile(checkpoint.PlanPath(out), plan)
 }
 
 // finish turns a stage's partial directory into its result.
 func finish(out string) error {
-	if err := os.Remove(filepath.Join(checkpoint.Partial(out), "plan.json")); err != nil {
+	if err := os.Remove(checkpoint.PlanPath(out)); err != nil {
 		return err
 	}
 	return checkpoint.Finish(out)

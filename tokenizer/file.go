@@ -98,20 +98,27 @@ func Load(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	path = filepath.Join(dir, "tokenizer_config.json")
-	data, err = os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return t, nil
-	}
-	if err != nil {
+	config, err := os.ReadFile(filepath.Join(dir, "tokenizer_config.json"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := t.configure(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	t, err := ParseWith(data, config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return t, nil
+}
+
+// ParseWith reads the contents of a tokenizer.json and of the tokenizer_config.json beside it, which may be nil.
+func ParseWith(data, config []byte) (*Tokenizer, error) {
+	t, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer.json: %w", err)
+	}
+	if config != nil {
+		if err := t.configure(config); err != nil {
+			return nil, fmt.Errorf("tokenizer_config.json: %w", err)
+		}
 	}
 	return t, nil
 }
