@@ -61,6 +61,13 @@ func ropeBy(row func(x, cos, sin []float32, heads int, sign float32)) func(x []f
 		if heads == 0 || half == 0 {
 			return
 		}
+		row := row
+		switch {
+		case half == 4:
+			row = ropeRow4
+		case half%16 == 8:
+			row = ropeRowAVX2 // no partial vector at its width
+		}
 		for t := range rows {
 			row(x[t*ldx:][:heads*p], cos[t*half:][:half], sin[t*half:][:half], heads, sign)
 		}

@@ -50,7 +50,7 @@ func rowKernels() []rowKernel {
 				}, fmt.Sprint(rows, groups, p)
 		}},
 		{"Rope", func(rng *rand.Rand) ([][]float32, func(*table, [][]float32), string) {
-			rows, heads, p := rng.IntN(5), rng.IntN(5), 2*(1+rng.IntN(70))
+			rows, heads, p := rng.IntN(5), rng.IntN(5), []int{8, 16, 64, 2 * (1 + rng.IntN(70))}[rng.IntN(4)]
 			ldx := heads*p + rng.IntN(3)
 			cos, sin := randoms(rng, rows*p/2), randoms(rng, rows*p/2)
 			sign := float32(1 - 2*rng.IntN(2))

@@ -599,3 +599,6 @@ func conv1DGrad4AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *fl
 
 //go:noescape
 func ssdStepAVX2(a *ssdArgs)
+
+//go:noescape
+func ropeRow4(x, cos, sin []float32, heads int, sign float32)

@@ -72,18 +72,24 @@ func (b *body) sqrt(v val) val {
 	if b.lanes == 8 {
 		return b.unary("VSQRTPS", v)
 	}
-	t := b.op("VMAXPS", b.c("sqrtMin", 1e-36), v)
-	r := b.unary("VRSQRT14PS", t)
-	half := b.mul(t, b.c("half", 0.5))
-	r = b.mul(r, b.fnma(b.mul(half, r), r, b.inReg(b.c("oneAndHalf", 1.5))))
-	return b.mul(v, r)
+	return b.mul(v, b.inverseSqrt(b.op("VMAXPS", b.c("sqrtMin", 1e-36), v)))
+}
+
+// inverseSqrt is 1/√v for v > 0.
+func (b *body) inverseSqrt(v val) val {
+	if b.lanes == 8 {
+		return b.div(b.c("one", 1), b.unary("VSQRTPS", v))
+	}
+	r := b.unary("VRSQRT14PS", v)
+	half := b.mul(b.mul(v, b.c("half", 0.5)), r)
+	return b.mul(r, b.fnma(half, r, b.inReg(b.c("oneAndHalf", 1.5))))
 }
 
 // softplus is log(1+eˣ) = max(x,0) + log1p(exp(-|x|)), all of it positive; with e ≤ 1, log1p(e) = 2·artanh(e/(2+e)), whose series
 // in (e/(2+e))² ≤ 1/9 ends early. Above 20 it is x to the last bit.
 func (b *body) softplus(x val) val {
 	e := b.expBelow(b.op("VORPS", x, val{mem: b.bits("signMask", 0x80000000)}))
-	s := b.div(e, b.add(e, b.c("two", 2)))
+	s := b.mul(e, b.reciprocal(b.add(e, b.c("two", 2))))
 	q := b.mul(s, s)
 	names := []string{"third", "fifth", "seventh", "ninth", "eleventh", "thirteenth", "fifteenth"}
 	p := b.inReg(b.c(names[6], 1./15))

@@ -30,5 +30,6 @@ func generate() map[string]string {
 		g.rope()
 		g.scans()
 	}
+	g.rope4()
 	return map[string]string{"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations()}
 }
