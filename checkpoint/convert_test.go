@@ -125,40 +125,39 @@ func expand(t *testing.T, m, from *model.Model, r int) {
 	for name, p := range from.Params {
 		src[name] = p
 	}
-	const inner, p = 32, 8
-	kvWidth := inner / r
 	for name, dst := range m.Params {
 		s := src[name]
-		switch {
-		case len(s.Data) == len(dst.Data):
+		if len(s.Data) == len(dst.Data) {
 			copy(dst.Data, s.Data)
-		default:
-			cols := s.Cols()
-			row := 0
-			put := func(from int) { copy(dst.Data[row*cols:(row+1)*cols], s.Data[from*cols:]); row++ }
-			at := 0
-			if name == "model.layers.0.mamba.in_proj.weight" {
-				for i := range inner { // z
-					put(i)
-				}
-				at = inner
-			}
-			for range 2 { // x, then B
-				for head := range kvWidth / p {
-					for range r {
-						for i := range p {
-							put(at + head*p + i)
-						}
-					}
-				}
-				at += kvWidth
-			}
-			for ; at < s.Shape[0]; at++ {
-				put(at)
-			}
-			if row != dst.Shape[0] {
-				t.Fatalf("%s: %d rows of %d", name, row, dst.Shape[0])
-			}
+			continue
+		}
+		rows := expandedRows(name == "model.layers.0.mamba.in_proj.weight", s.Shape[0], r)
+		if len(rows) != dst.Shape[0] {
+			t.Fatalf("%s: %d rows of %d", name, len(rows), dst.Shape[0])
+		}
+		for i, row := range rows {
+			copy(dst.Data[i*dst.Cols():][:dst.Cols()], s.Data[row*s.Cols():])
 		}
 	}
+}
+
+// expandedRows says which of n rows each row of the expanded matrix is, for 32 inner columns and heads of 8: [z if gated], x, B, rest.
+func expandedRows(gated bool, n, r int) []int {
+	const inner, p = 32, 8
+	var rows []int
+	if gated {
+		for i := range inner {
+			rows = append(rows, i)
+		}
+	}
+	at := len(rows)
+	for head := range 2 * inner / r / p { // the heads of x, then those of B
+		for i := range r * p {
+			rows = append(rows, at+head*p+i%p)
+		}
+	}
+	for i := at + 2*inner/r; i < n; i++ {
+		rows = append(rows, i)
+	}
+	return rows
 }
