@@ -54,46 +54,64 @@ type attend struct {
 	runs       []AttendRun
 }
 
-// forward appends the new keys and values, then attends block by block. Blocks are independent, so they spread over the cores.
+// forward appends the new keys and values, then attends block by block. Blocks are independent, so they spread over the cores where that pays.
 func (a *attend) forward() {
-	type block struct {
-		run, head, lo, hi int
-		kv                *kernel.KV
-	}
-	var blocks []block
-	step := max(1, attendRows/a.group)
 	work := 0
-	for i, r := range a.runs {
-		cache := r.Cache
-		if cache == nil {
-			cache = make([]kernel.KV, a.K)
+	for _, r := range a.runs {
+		past := 0
+		if r.Cache != nil {
+			past = r.Cache[0].Len
 		}
-		for g := range a.K {
-			cache[g].P = a.P
-			o := r.Start*a.K*a.P + g*a.P
-			cache[g].Append(a.k.Data[o:], a.K*a.P, a.v.Data[o:], a.K*a.P, r.Len)
-			for lo := 0; lo < r.Len; lo += step {
-				blocks = append(blocks, block{i, g, lo, min(r.Len, lo+step), &cache[g]})
+		work += r.Len * (past + r.Len) * a.H * a.P
+	}
+	if work < 1<<16 { // less than a hand-over to another core costs
+		for _, r := range a.runs {
+			cache := a.append(r)
+			for g := range a.K {
+				for lo := 0; lo < r.Len; lo += a.step() {
+					a.block(&cache[g], r, lo, g)
+				}
 			}
-			work += r.Len * cache[g].Len * a.group * a.P
-		}
-	}
-	run := func(i int) {
-		b := blocks[i]
-		r := a.runs[b.run]
-		a.block(b.kv, r.Start+b.lo, b.kv.Len-r.Len+b.lo, b.hi-b.lo, b.head)
-	}
-	if work < 1<<15 { // less than a hand-over to another core costs
-		for i := range blocks {
-			run(i)
 		}
 		return
 	}
-	kernel.Parallel(len(blocks), run)
+	type block struct {
+		kv     *kernel.KV
+		run    AttendRun
+		lo, kh int
+	}
+	var blocks []block
+	for _, r := range a.runs {
+		cache := a.append(r)
+		for g := range a.K {
+			for lo := 0; lo < r.Len; lo += a.step() {
+				blocks = append(blocks, block{&cache[g], r, lo, g})
+			}
+		}
+	}
+	kernel.Parallel(len(blocks), func(i int) { a.block(blocks[i].kv, blocks[i].run, blocks[i].lo, blocks[i].kh) })
 }
 
-// block attends tokens rows from row on, which stand at position pos of their sequence, for the query heads of key-value head g.
-func (a *attend) block(kv *kernel.KV, row, pos, tokens, g int) {
+// step returns the number of tokens in a block of query rows.
+func (a *attend) step() int { return max(1, attendRows/a.group) }
+
+// append adds a run's keys and values to its cache, or to a new one.
+func (a *attend) append(r AttendRun) []kernel.KV {
+	cache := r.Cache
+	if cache == nil {
+		cache = make([]kernel.KV, a.K)
+	}
+	for g := range a.K {
+		cache[g].P = a.P
+		o := r.Start*a.K*a.P + g*a.P
+		cache[g].Append(a.k.Data[o:], a.K*a.P, a.v.Data[o:], a.K*a.P, r.Len)
+	}
+	return cache
+}
+
+// block attends the rows of run r from its token lo on, one step of them, for the query heads of key-value head g.
+func (a *attend) block(kv *kernel.KV, r AttendRun, lo, g int) {
+	row, pos, tokens := r.Start+lo, kv.Len-r.Len+lo, min(a.step(), r.Len-lo)
 	buf := scratchPool.Get().(*[]float32)
 	n := tokens * a.group
 	size := n * a.P
@@ -138,7 +156,7 @@ func (a *attend) headGrad(dq, dk, dv []float32, r AttendRun, g int) {
 	o := r.Start*ldk + g*p
 	padded := (r.Len + kernel.PanelWidth - 1) / kernel.PanelWidth * kernel.PanelWidth
 	buf := scratchPool.Get().(*[]float32)
-	step := max(1, attendRows/a.group)
+	step := a.step()
 	n := step * a.group
 	s := kernel.Grow(*buf, 5*padded*p+4*n*p+2*n*(padded+kernel.PanelWidth)+2*n*p)
 	take := func(m int) []float32 { x := s[:m:m]; s = s[m:]; return x }

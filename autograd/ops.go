@@ -105,9 +105,13 @@ func RMSNorm(t *Tape, x, w *tensor.Tensor, eps float32) *tensor.Tensor {
 	rows, d := x.Rows(), x.Cols()
 	y := t.New(rows, d, x, w)
 	rstd := t.Scratch(rows)
-	tensor.Rows(rows, d, func(lo, hi int) {
-		kernel.RMSNorm(y.Data[lo*d:], rstd[lo:], x.Data[lo*d:], w.Data, hi-lo, d, eps)
-	})
+	if tensor.Few(rows, d) {
+		kernel.RMSNorm(y.Data, rstd, x.Data, w.Data, rows, d, eps)
+	} else {
+		tensor.Rows(rows, d, func(lo, hi int) {
+			kernel.RMSNorm(y.Data[lo*d:], rstd[lo:], x.Data[lo*d:], w.Data, hi-lo, d, eps)
+		})
+	}
 	if !t.Recording(x, w) {
 		return y
 	}
@@ -136,9 +140,13 @@ func GatedRMSNorm(t *Tape, y, z, w *tensor.Tensor, groups int, eps float32) *ten
 	p := d / groups
 	o := t.New(rows, d, y, z, w)
 	rstd := t.Scratch(rows * groups)
-	tensor.Rows(rows, 4*d, func(lo, hi int) {
-		kernel.GatedRMSNorm(o.Data[lo*d:], rstd[lo*groups:], y.Data[lo*d:], z.Data[lo*d:], d, w.Data, hi-lo, groups, p, eps)
-	})
+	if tensor.Few(rows, 4*d) {
+		kernel.GatedRMSNorm(o.Data, rstd, y.Data, z.Data, d, w.Data, rows, groups, p, eps)
+	} else {
+		tensor.Rows(rows, 4*d, func(lo, hi int) {
+			kernel.GatedRMSNorm(o.Data[lo*d:], rstd[lo*groups:], y.Data[lo*d:], z.Data[lo*d:], d, w.Data, hi-lo, groups, p, eps)
+		})
+	}
 	if !t.Recording(y, z, w) {
 		return o
 	}
@@ -158,20 +166,27 @@ func Rope(t *Tape, x *tensor.Tensor, cos, sin []float32, heads int) *tensor.Tens
 	rows, d := x.Rows(), x.Cols()
 	p := d / heads
 	y := t.New(rows, d, x)
-	rotate := func(m []float32, sign float32) {
-		tensor.Rows(rows, d, func(lo, hi int) {
-			kernel.Rope(m[lo*d:], d, cos[lo*p/2:], sin[lo*p/2:], hi-lo, heads, p, sign)
-		})
-	}
 	copy(y.Data, x.Data)
-	rotate(y.Data, 1)
+	rotate(y.Data, cos, sin, rows, heads, p, 1)
 	if t.Recording(x) {
 		t.Record(Elementwise, func() {
-			rotate(y.Grad, -1)
+			rotate(y.Grad, cos, sin, rows, heads, p, -1)
 			kernel.Add(x.Grad, y.Grad)
 		})
 	}
 	return y
+}
+
+// rotate turns each head's halves in place.
+func rotate(m, cos, sin []float32, rows, heads, p int, sign float32) {
+	d := heads * p
+	if tensor.Few(rows, d) {
+		kernel.Rope(m, d, cos, sin, rows, heads, p, sign)
+		return
+	}
+	tensor.Rows(rows, d, func(lo, hi int) {
+		kernel.Rope(m[lo*d:], d, cos[lo*p/2:], sin[lo*p/2:], hi-lo, heads, p, sign)
+	})
 }
 
 // SiLU returns x·σ(x).
@@ -179,7 +194,11 @@ func SiLU(t *Tape, x *tensor.Tensor) *tensor.Tensor {
 	defer t.Stop(Elementwise, t.Start())
 	rows, d := x.Rows(), x.Cols()
 	y := t.New(rows, d, x)
-	tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SiLU(y.Data[lo*d:hi*d], x.Data[lo*d:]) })
+	if tensor.Few(rows, 4*d) {
+		kernel.SiLU(y.Data, x.Data)
+	} else {
+		tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SiLU(y.Data[lo*d:hi*d], x.Data[lo*d:]) })
+	}
 	if t.Recording(x) {
 		t.Record(Elementwise, func() {
 			tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SiLUGrad(x.Grad[lo*d:hi*d], y.Grad[lo*d:], x.Data[lo*d:]) })
@@ -193,7 +212,11 @@ func SwiGLU(t *Tape, gate, up *tensor.Tensor) *tensor.Tensor {
 	defer t.Stop(Elementwise, t.Start())
 	rows, d := gate.Rows(), gate.Cols()
 	y := t.New(rows, d, gate, up)
-	tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SwiGLU(y.Data[lo*d:hi*d], gate.Data[lo*d:], up.Data[lo*d:]) })
+	if tensor.Few(rows, 4*d) {
+		kernel.SwiGLU(y.Data, gate.Data, up.Data)
+	} else {
+		tensor.Rows(rows, 4*d, func(lo, hi int) { kernel.SwiGLU(y.Data[lo*d:hi*d], gate.Data[lo*d:], up.Data[lo*d:]) })
+	}
 	if !t.Recording(gate, up) {
 		return y
 	}
@@ -211,10 +234,15 @@ func Add(t *Tape, a, b *tensor.Tensor) *tensor.Tensor {
 	defer t.Stop(Elementwise, t.Start())
 	rows, d := a.Rows(), a.Cols()
 	y := t.New(rows, d, a, b)
-	tensor.Rows(rows, d, func(lo, hi int) {
-		copy(y.Data[lo*d:hi*d], a.Data[lo*d:])
-		kernel.Add(y.Data[lo*d:hi*d], b.Data[lo*d:])
-	})
+	if tensor.Few(rows, d) {
+		copy(y.Data, a.Data)
+		kernel.Add(y.Data, b.Data)
+	} else {
+		tensor.Rows(rows, d, func(lo, hi int) {
+			copy(y.Data[lo*d:hi*d], a.Data[lo*d:])
+			kernel.Add(y.Data[lo*d:hi*d], b.Data[lo*d:])
+		})
+	}
 	if t.Recording(a, b) {
 		t.Record(Elementwise, func() { addGrad(a, y.Grad, rows); addGrad(b, y.Grad, rows) })
 	}
@@ -279,11 +307,9 @@ func Split(t *Tape, x *tensor.Tensor, widths ...int) []*tensor.Tensor {
 		parts[i] = y
 		o := at
 		at += w
-		tensor.Rows(rows, w, func(lo, hi int) {
-			for r := lo; r < hi; r++ {
-				copy(y.Row(r), x.Data[r*d+o:][:w])
-			}
-		})
+		for r := range rows {
+			copy(y.Data[r*w:][:w], x.Data[r*d+o:])
+		}
 		if t.Recording(x) {
 			t.Record(Elementwise, func() {
 				tensor.Rows(rows, w, func(lo, hi int) {

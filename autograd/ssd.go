@@ -80,17 +80,26 @@ func (s *ssd) rates() {
 	for i, v := range s.aLog.Data {
 		a[i] = -float32(math.Exp(float64(v)))
 	}
-	tensor.Rows(s.dt.Rows(), 8*h, func(lo, hi int) {
-		delta, lam := s.delta[lo*h:hi*h], s.lam[lo*h:hi*h]
-		copy(delta, s.dt.Data[lo*h:])
-		for r := 0; r < len(delta); r += h {
-			kernel.Add(delta[r:r+h], s.dtBias.Data)
-		}
-		kernel.Softplus(delta, delta)
-		for r := 0; r < len(delta); r += h {
-			kernel.Mul(lam[r:r+h], delta[r:r+h], a)
-		}
-	})
+	rows := s.dt.Rows()
+	if tensor.Few(rows, 8*h) {
+		s.ratesOf(a, 0, rows)
+	} else {
+		tensor.Rows(rows, 8*h, func(lo, hi int) { s.ratesOf(a, lo, hi) })
+	}
+}
+
+// ratesOf is rates for rows lo to hi-1; a (H) is A.
+func (s *ssd) ratesOf(a []float32, lo, hi int) {
+	h := s.H
+	delta, lam := s.delta[lo*h:hi*h], s.lam[lo*h:hi*h]
+	copy(delta, s.dt.Data[lo*h:])
+	for r := 0; r < len(delta); r += h {
+		kernel.Add(delta[r:r+h], s.dtBias.Data)
+	}
+	kernel.Softplus(delta, delta)
+	for r := 0; r < len(delta); r += h {
+		kernel.Mul(lam[r:r+h], delta[r:r+h], a)
+	}
 }
 
 // offsets returns where row's x, B and C of head h begin in xbc.

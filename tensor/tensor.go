@@ -79,6 +79,10 @@ func Rows(rows, cols int, f func(lo, hi int)) {
 	kernel.Parallel((rows+block-1)/block, func(i int) { f(i*block, min(rows, (i+1)*block)) })
 }
 
+// Few reports whether Rows would make a single block. A caller that then does the work itself saves the closure, which a step of decoding
+// would leave to the garbage collector dozens of times.
+func Few(rows, cols int) bool { return rows <= max(1, rowBlockWork/max(1, cols)) }
+
 // SumBlocks adds to dst the results of f over blocks of rows. f must add its block's sum to part, which starts at zero; the
 // parts are added in order, so the bits do not depend on the number of cores.
 func SumBlocks(dst []float32, rows, cols int, f func(part []float32, lo, hi int)) {
