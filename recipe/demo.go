@@ -32,7 +32,7 @@ type DemoModel struct {
 
 // DemoSpeculation is one way of guessing, measured against plain decoding of the same prompts.
 type DemoSpeculation struct {
-	Draft           string  `json:"draft"` // "model" or "ngram"
+	Draft           string  `json:"draft"` // "model", "ngram" or "model+ngram"
 	Speculate       int     `json:"speculate"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	TokensPerStep   float64 `json:"tokens_per_step"`
@@ -66,7 +66,8 @@ type DemoResult struct {
 	Pure                 DemoModel          `json:"pure"`
 	Draft                DemoModel          `json:"draft"`
 	PlainTokensPerSecond float64            `json:"plain_tokens_per_second"`
-	Speculative          DemoSpeculation    `json:"speculative"`
+	Speculative          DemoSpeculation    `json:"speculative"` // n-grams where they match well, else the draft model
+	DraftOnly            DemoSpeculation    `json:"draft_only"`
 	NGram                DemoSpeculation    `json:"ngram"`
 	Training             DemoTraining       `json:"training"`
 	Sample               string             `json:"sample"` // text of the distilled hybrid
@@ -86,18 +87,18 @@ const (
 	demoContext     = 512
 	demoBatch       = 2048
 	demoCrop        = 0.5
-	demoSpeculate   = 4
+	demoSpeculate   = 2
 	demoPrompts     = 8
 	demoPromptLen   = 24
 	demoAnswerLen   = 192
-	demoTimingRuns  = 5
+	demoTimingRuns  = 9
 	demoSampleLen   = 160
 	demoSamplePrefx = "Once upon a time, there was a little girl named Lily."
 )
 
 var (
 	demoHybridLayers = []int{1, 3} // attention in layers 1 and 3: the paper's 50 % pattern
-	demoDraftLayers  = []int{0}
+	demoDraftLayers  = []int{4}    // a Mamba layer of the hybrid, next to its head
 )
 
 // demo is a run of the demo.
@@ -183,8 +184,8 @@ func (d *demo) labels() error {
 	})
 }
 
-func (d *demo) hybrid() error { return d.convert("hybrid", demoHybridLayers, 200, 700) }
-func (d *demo) pure() error   { return d.convert("pure", nil, 250, 700) }
+func (d *demo) hybrid() error { return d.convert("hybrid", demoHybridLayers, 250, 800) }
+func (d *demo) pure() error   { return d.convert("pure", nil, 300, 900) }
 
 // convert makes one student: init, alignment of each new mixer, distillation.
 func (d *demo) convert(name string, attention []int, alignSteps, distillSteps int) error {
@@ -220,7 +221,7 @@ func (d *demo) config(student string, steps int, lr float64) DistillConfig {
 
 func (d *demo) draft() error {
 	return d.stage("draft", checkpoint.Exists, func(out string) error {
-		c := DraftConfig{From: d.path("teacher"), Layers: demoDraftLayers, DistillConfig: d.config("", 400, 3e-3)}
+		c := DraftConfig{Layers: demoDraftLayers, DistillConfig: d.config("", 800, 1e-2)}
 		c.Teacher, c.Out = d.path("hybrid"), out
 		return Draft(d.ctx, c, d.report)
 	})
@@ -285,14 +286,16 @@ func (d *demo) speculate() error {
 		return err
 	}
 	t := &timing{demo: d, engine: engine.New(hybrid.Model, draft.Model), prompts: prompts, stop: hybrid.EOS}
+	both := engine.Request{Draft: draft.Model, NGram: true, Speculate: demoSpeculate}
 	model := engine.Request{Draft: draft.Model, Speculate: demoSpeculate}
 	ngram := engine.Request{NGram: true, Speculate: demoSpeculate}
-	if err := t.run(engine.Request{}, model, ngram); err != nil {
+	if err := t.run(engine.Request{}, both, model, ngram); err != nil {
 		return err
 	}
 	d.result.PlainTokensPerSecond = median(t.rates[0])
-	d.result.Speculative = t.row(1, "model")
-	d.result.NGram = t.row(2, "ngram")
+	d.result.Speculative = t.row(1, "model+ngram")
+	d.result.DraftOnly = t.row(2, "model")
+	d.result.NGram = t.row(3, "ngram")
 	return d.sample(t.engine, tok)
 }
 

@@ -91,7 +91,7 @@ func reportTiles(r *DemoResult) []reportTile {
 	return []reportTile{
 		{significant(r.Hybrid.Ratio) + "×", "the teacher’s perplexity", fmt.Sprintf("%s× with no attention at all", significant(r.Pure.Ratio))},
 		{size(r.Hybrid.StateBytes512), "state at 512 tokens", fmt.Sprintf("%s in the teacher, %s with no attention", size(r.Teacher.StateBytes512), size(r.Pure.StateBytes512))},
-		{fixed(r.Speculative.Speedup, 2) + "×", "plain speed with a draft", same},
+		{fixed(r.Speculative.Speedup, 2) + "×", "plain speed with speculation", same},
 		{duration(r.Seconds), "from the teacher to this page", fmt.Sprintf("%s kernels", r.Kernels)},
 	}
 }
@@ -115,7 +115,7 @@ func reportSpeeds(r *DemoResult) []reportSpeed {
 	for _, s := range []struct {
 		name string
 		s    *DemoSpeculation
-	}{{"Draft model", &r.Speculative}, {"Prompt n-grams", &r.NGram}} {
+	}{{"Draft model and n-grams", &r.Speculative}, {"Draft model alone", &r.DraftOnly}, {"N-grams alone", &r.NGram}} {
 		same := "yes"
 		if !s.s.Identical {
 			same = "no"

@@ -41,6 +41,7 @@ func plausibleResult() *DemoResult {
 		PlainTokensPerSecond: 5210,
 		Speculative:          DemoSpeculation{Draft: "model", Speculate: 4, TokensPerSecond: 7340, TokensPerStep: 2.31, Acceptance: 0.684, Speedup: 1.41, Identical: true},
 		NGram:                DemoSpeculation{Draft: "ngram", Speculate: 4, TokensPerSecond: 5630, TokensPerStep: 1.32, Acceptance: 0.31, Speedup: 1.08, Identical: true},
+		DraftOnly:            DemoSpeculation{Draft: "model", Speculate: 4, TokensPerSecond: 6340, TokensPerStep: 2.11, Acceptance: 0.6, Speedup: 1.31, Identical: true},
 		Training: DemoTraining{Tokens: 4600000, TokensPerSecond: 15100,
 			Shares: map[string]float64{"gemm": 0.43, "scan": 0.24, "attention": 0.06, "elementwise": 0.19, "overhead": 0.08}},
 		Sample: "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\"",

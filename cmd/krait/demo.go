@@ -89,7 +89,7 @@ func (u *ui) demoTables(r *recipe.DemoResult) {
 	for _, s := range []struct {
 		name string
 		recipe.DemoSpeculation
-	}{{"draft model", r.Speculative}, {"prompt n-grams", r.NGram}} {
+	}{{"draft model and n-grams", r.Speculative}, {"draft model alone", r.DraftOnly}, {"n-grams alone", r.NGram}} {
 		same := "identical"
 		if !s.Identical {
 			same = "DIFFERS"
