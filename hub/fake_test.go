@@ -261,20 +261,25 @@ func body(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/store/"
 // times lets a fault happen n times.
 func times(n int, fault func(f *fakeHub, w http.ResponseWriter, r *http.Request) bool) func(f *fakeHub, w http.ResponseWriter, r *http.Request) bool {
 	var mu sync.Mutex
-	return func(f *fakeHub, w http.ResponseWriter, r *http.Request) bool {
+	left := func(take int) int {
 		mu.Lock()
-		if n <= 0 {
-			mu.Unlock()
+		defer mu.Unlock()
+		n -= take
+		return n
+	}
+	return func(f *fakeHub, w http.ResponseWriter, r *http.Request) (answered bool) {
+		if left(0) <= 0 {
 			return false
 		}
-		mu.Unlock()
-		if fault(f, w, r) {
-			mu.Lock()
-			n--
-			mu.Unlock()
-			return true
-		}
-		return false
+		aborted := true
+		defer func() {
+			if answered || aborted {
+				left(1)
+			}
+		}()
+		answered = fault(f, w, r)
+		aborted = false
+		return answered
 	}
 }
 

@@ -73,7 +73,7 @@ func (p *pull) fetch(ctx context.Context, f File, m meta, blob string) (err erro
 		if !t.kept {
 			return errors.Join(err, t.discard())
 		}
-		p.say(fmt.Sprintf("%s: what an earlier download left does not fit, starting again", f.Path))
+		p.sayOf(f)("what an earlier download left does not fit, starting again")
 		if err := t.restart(); err != nil {
 			return err
 		}
@@ -95,16 +95,24 @@ func (t *transfer) takeUp() error {
 		return err
 	}
 	t.have, t.high, t.kept = n, n, n > 0
-	t.p.count(n)
+	t.count(n)
 	if t.m.size >= 0 && n > t.m.size {
 		return t.restart()
 	}
 	return nil
 }
 
+// count adds to the bytes that are there; where their number was unknown, it becomes known so.
+func (t *transfer) count(n int64) {
+	if t.m.size < 0 {
+		t.p.expect(n)
+	}
+	t.p.count(n)
+}
+
 // restart throws away what has arrived.
 func (t *transfer) restart() error {
-	t.p.count(-t.have)
+	t.count(-t.have)
 	t.hash.Reset()
 	t.have, t.served, t.kept = 0, "", false
 	if err := t.file.Truncate(0); err != nil {
@@ -116,7 +124,7 @@ func (t *transfer) restart() error {
 
 // discard removes the unfinished file.
 func (t *transfer) discard() error {
-	t.p.count(-t.have)
+	t.count(-t.have)
 	t.have = 0
 	t.file.Close() // some systems do not remove open files; an error of closing changes nothing
 	return os.RemoveAll(t.path)
@@ -127,7 +135,7 @@ func (t *transfer) run(ctx context.Context) error {
 	if t.m.size >= 0 && t.have == t.m.size {
 		return nil
 	}
-	return t.p.c.retry(ctx, t.p.say, func() (bool, error) {
+	return t.p.c.retry(ctx, t.p.sayOf(t.f), func() (bool, error) {
 		err := t.attempt(ctx)
 		var disk *diskError
 		if errors.As(err, &disk) { // the space that is left is the user's
@@ -194,7 +202,7 @@ func (t *transfer) agree(re *reply) (done bool, err error) {
 		t.served = served
 		return false, nil
 	}
-	return false, errors.Join(&temporary{fmt.Errorf("%s: %s %s", t.f.Path, re.url.Host, why), 0, false}, t.restart())
+	return false, errors.Join(&temporary{fmt.Errorf("%s %s", re.url.Host, why), 0, false}, t.restart())
 }
 
 // receive appends the body of an answer to the file.
@@ -209,11 +217,12 @@ func (t *transfer) receive(re *reply) error {
 		t.hash.Write(buffer[:written])
 		t.have += int64(written)
 		t.p.received(int64(written))
+		t.count(int64(written))
 		switch {
 		case err != nil:
 			return &diskError{fmt.Errorf("write %s: %w", t.path, pathless(err))}
 		case readErr == io.EOF && t.have < t.m.size:
-			return &temporary{fmt.Errorf("%s: %s ended after %d of %d bytes", t.f.Path, re.url.Host, t.have, t.m.size), 0, false}
+			return &temporary{fmt.Errorf("%s ended after %d of %d bytes", re.url.Host, t.have, t.m.size), 0, false}
 		case readErr == io.EOF:
 			return nil
 		case readErr != nil && t.have != t.m.size:
@@ -266,7 +275,7 @@ func (p *pull) lock(ctx context.Context, f File, etag string) (unlock func(), er
 	l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o666))
 	ok, err := l.TryLock()
 	if err == nil && !ok {
-		p.say(fmt.Sprintf("%s: waiting for another download of it", f.Path))
+		p.sayOf(f)("waiting for another download of it")
 		_, err = l.TryLockContext(ctx, lockEvery)
 	}
 	if err != nil {

@@ -19,7 +19,8 @@ const (
 	tries        = 6               // in a row that bring nothing
 	firstWait    = time.Second / 2 // doubled from try to try
 	longestWait  = 16 * time.Second
-	longestAsked = 5 * time.Minute // that a server's Retry-After is followed: the window in which the hub counts requests
+	longWait     = 10 * time.Second // is worth telling
+	longestAsked = 5 * time.Minute  // that a server's Retry-After is followed: the window in which the hub counts requests
 )
 
 // temporary is an error that may be gone a moment later.
@@ -57,7 +58,7 @@ func (c *Client) retry(ctx context.Context, say func(string), try func() (brough
 		if t.after > 0 {
 			wait = t.after + time.Duration(c.jitter()*float64(firstWait))
 		}
-		if wait > c.timeout {
+		if wait > longWait {
 			say(fmt.Sprintf("%v; trying again in %s", err, wait.Round(time.Second)))
 		}
 		if err := c.sleep(ctx, wait); err != nil {

@@ -141,7 +141,12 @@ func (p *pull) all(ctx context.Context, files []File) error {
 	for range min(max(p.c.Parallel, 1), len(files)) {
 		workers.Go(func() {
 			for f := range next {
-				if err := p.one(ctx, f); err != nil {
+				err := p.one(ctx, f)
+				var t *temporary
+				if errors.As(err, &t) {
+					err = fmt.Errorf("%s: %w", f.Path, err)
+				}
+				if err != nil {
 					cancel(err)
 				}
 			}
@@ -173,7 +178,7 @@ func (p *pull) one(ctx context.Context, f File) error {
 		return nil
 	}
 	var m meta
-	err := p.c.retry(ctx, p.say, func() (_ bool, err error) {
+	err := p.c.retry(ctx, p.sayOf(f), func() (_ bool, err error) {
 		m, err = p.c.meta(ctx, p.r, p.commit, f)
 		return false, err
 	})
@@ -281,6 +286,11 @@ func (p *pull) say(text string) {
 	}
 }
 
+// sayOf returns say for what concerns one file.
+func (p *pull) sayOf(f File) func(string) {
+	return func(text string) { p.say(f.Path + ": " + text) }
+}
+
 // count adds to the bytes that are there.
 func (p *pull) count(n int64) {
 	p.mu.Lock()
@@ -296,7 +306,6 @@ func (p *pull) received(n int64) {
 	p.mu.Lock()
 	p.fetched += n
 	p.mu.Unlock()
-	p.count(n)
 }
 
 // expect adds to the bytes that there will be.
