@@ -184,8 +184,8 @@ func (d *demo) labels() error {
 	})
 }
 
-func (d *demo) hybrid() error { return d.convert("hybrid", demoHybridLayers, 250, 800) }
-func (d *demo) pure() error   { return d.convert("pure", nil, 300, 900) }
+func (d *demo) hybrid() error { return d.convert("hybrid", demoHybridLayers, 250, 700) }
+func (d *demo) pure() error   { return d.convert("pure", nil, 300, 700) }
 
 // convert makes one student: init, alignment of each new mixer, distillation.
 func (d *demo) convert(name string, attention []int, alignSteps, distillSteps int) error {
@@ -221,7 +221,7 @@ func (d *demo) config(student string, steps int, lr float64) DistillConfig {
 
 func (d *demo) draft() error {
 	return d.stage("draft", checkpoint.Exists, func(out string) error {
-		c := DraftConfig{Layers: demoDraftLayers, DistillConfig: d.config("", 800, 1e-2)}
+		c := DraftConfig{Layers: demoDraftLayers, DistillConfig: d.config("", 600, 1e-2)}
 		c.Teacher, c.Out = d.path("hybrid"), out
 		return Draft(d.ctx, c, d.report)
 	})
