@@ -25,7 +25,7 @@ var floors = []struct {
 	why      string
 }{
 	{[]string{"kernel", "tokenizer", "safetensors", "gguf", "hub", "sample"}, "the ground floor stands on the standard library and outside modules alone"},
-	{[]string{"tensor", "data", "chat"}, "tensors and documents know kernels and tokens, not what is computed with them"},
+	{[]string{"tensor", "data", "chat", "torchfile"}, "tensors and documents know kernels and tokens, not what is computed with them; torch's files hold the tensors of package safetensors"},
 	{[]string{"autograd", "quant", "optim"}, "operations and their gradients know no model that is made of them"},
 	{[]string{"model", "loss"}, "a model and a loss do not know each other: a recipe brings them together"},
 	{[]string{"train", "engine", "checkpoint", "score"}, "training, decoding, files and scoring each use models without knowing the others: saving is passed in"},

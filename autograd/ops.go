@@ -124,6 +124,17 @@ func RMSNorm(t *Tape, x, w *tensor.Tensor, eps float32) *tensor.Tensor {
 	return y
 }
 
+// HeadRMSNorm is RMSNorm of each head by itself: x (rows, heads·p), w (p), the same for all heads.
+func HeadRMSNorm(t *Tape, x, w *tensor.Tensor, heads int, eps float32) *tensor.Tensor {
+	y := RMSNorm(t, reshape(x, x.Rows()*heads, x.Cols()/heads), w, eps)
+	return reshape(y, x.Rows(), x.Cols())
+}
+
+// reshape returns x as (rows, cols): the same elements and gradients.
+func reshape(x *tensor.Tensor, rows, cols int) *tensor.Tensor {
+	return &tensor.Tensor{Shape: []int{rows, cols}, Data: x.Data, Grad: x.Grad}
+}
+
 // gradOrScratch returns x's gradient, or memory to write a gradient into that nobody wants.
 func gradOrScratch(t *Tape, x *tensor.Tensor) []float32 {
 	if x.Grad != nil {

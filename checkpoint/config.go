@@ -1,10 +1,11 @@
 package checkpoint
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"krait/model"
 )
@@ -21,8 +22,8 @@ type hfConfig struct {
 	HeadDim               *int            `json:"head_dim"`
 	VocabSize             int             `json:"vocab_size"`
 	MaxPositionEmbeddings int             `json:"max_position_embeddings"`
-	RMSNormEps            *float64        `json:"rms_norm_eps"`
-	RopeTheta             *float64        `json:"rope_theta"`
+	RMSNormEps            *number         `json:"rms_norm_eps"`
+	RopeTheta             *number         `json:"rope_theta"`
 	RopeScaling           *hfRope         `json:"rope_scaling"`
 	RopeParameters        *hfRope         `json:"rope_parameters"`
 	HiddenAct             *string         `json:"hidden_act"`
@@ -34,21 +35,27 @@ type hfConfig struct {
 	BOSTokenID            tokenIDs        `json:"bos_token_id"`
 	EOSTokenID            tokenIDs        `json:"eos_token_id"`
 	QuantizationConfig    json.RawMessage `json:"quantization_config"`
-	PartialRotaryFactor   *float64        `json:"partial_rotary_factor"`
+	PartialRotaryFactor   *number         `json:"partial_rotary_factor"`
 	NumExperts            *int            `json:"num_local_experts"`
-	LogitSoftcap          *float64        `json:"final_logit_softcapping"`
+	LogitSoftcap          *number         `json:"final_logit_softcapping"`
 	LayerTypes            []string        `json:"layer_types"`
+	MaxWindowLayers       *int            `json:"max_window_layers"`
+	RopeInterleaved       bool            `json:"rope_interleaved"`
+	AttnLayers            *[]int          `json:"attn_layers"` // Qwerky's
+	AttentionLayers       *[]int          `json:"attention_layers"`
+
+	fields map[string]json.RawMessage // the whole file
 }
 
 // hfRope is rope_scaling, in both spellings of its type, and the newer rope_parameters, which holds rope_theta too.
 type hfRope struct {
-	Type          string   `json:"type"`
-	RopeType      string   `json:"rope_type"`
-	RopeTheta     *float64 `json:"rope_theta"`
-	Factor        float64  `json:"factor"`
-	LowFreq       float64  `json:"low_freq_factor"`
-	HighFreq      float64  `json:"high_freq_factor"`
-	OriginalMaxPE int      `json:"original_max_position_embeddings"`
+	Type          string  `json:"type"`
+	RopeType      string  `json:"rope_type"`
+	RopeTheta     *number `json:"rope_theta"`
+	Factor        number  `json:"factor"`
+	LowFreq       number  `json:"low_freq_factor"`
+	HighFreq      number  `json:"high_freq_factor"`
+	OriginalMaxPE int     `json:"original_max_position_embeddings"`
 }
 
 // tokenIDs is a token id, a list of them, or null.
@@ -66,18 +73,40 @@ func (t *tokenIDs) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]int32)(t))
 }
 
+// families are the kinds of config.json that are read, qwerky those that mean one of the paper's hybrids of Llama (method §6.2).
+var (
+	families = []string{"llama", "mistral", "qwen2", "qwen3"}
+	qwerky   = []string{"mambainllama_mamba", "qwerky_llama_mamba_hybrid"}
+)
+
 // parseConfig reads config.json and, if there is one, mamba_config.json.
 func parseConfig(config, mamba []byte) (model.Config, *hfConfig, error) {
-	var h hfConfig
-	if err := json.Unmarshal(config, &h); err != nil {
+	return parseConfigFor(config, mamba, hint{})
+}
+
+// parseConfigFor is parseConfig for weights that say h themselves.
+func parseConfigFor(config, mamba []byte, h hint) (model.Config, *hfConfig, error) {
+	var f hfConfig
+	config, err := readJSON(config)
+	if err == nil {
+		err = errors.Join(json.Unmarshal(config, &f), json.Unmarshal(config, &f.fields))
+	}
+	if err != nil {
 		return model.Config{}, nil, fmt.Errorf("config.json: %w", err)
 	}
-	c, err := h.model()
+	c, err := f.model()
 	if err != nil {
 		return c, nil, fmt.Errorf("config.json: %w", err)
 	}
 	if mamba != nil {
-		if c.Mamba, err = parseMamba(mamba, &c); err != nil {
+		attn := f.AttnLayers
+		if attn == nil {
+			attn = f.AttentionLayers
+		}
+		if mamba, err = readJSON(mamba); err == nil {
+			c.Mamba, err = parseMamba(mamba, &c, attn, h)
+		}
+		if err != nil {
 			return c, nil, fmt.Errorf("mamba_config.json: %w", err)
 		}
 		if len(c.Mamba.AttnLayers) == c.NumHiddenLayers {
@@ -87,7 +116,7 @@ func parseConfig(config, mamba []byte) (model.Config, *hfConfig, error) {
 	if err := c.Validate(); err != nil {
 		return c, nil, fmt.Errorf("config.json: %w", err)
 	}
-	return c, &h, nil
+	return c, &f, nil
 }
 
 // model turns the file's fields into a Config. Where a field may be absent, the default is the one that Transformers documents for it.
@@ -102,15 +131,15 @@ func (h *hfConfig) model() (model.Config, error) {
 		QKVBias: h.AttentionBias, OBias: h.AttentionBias, MLPBias: h.MLPBias,
 		TieWordEmbeddings: h.TieWordEmbeddings != nil && *h.TieWordEmbeddings,
 	}
-	if h.ModelType == "qwen2" {
-		c.QKVBias, c.OBias = true, false
-	}
+	h.family(&c)
 	if h.NumKeyValueHeads != nil {
 		c.NumKeyValueHeads = *h.NumKeyValueHeads
 	}
 	switch {
 	case h.HeadDim != nil:
 		c.HeadDim = *h.HeadDim
+	case h.ModelType == "qwen3":
+		c.HeadDim = 128
 	case h.NumAttentionHeads <= 0 || h.HiddenSize%h.NumAttentionHeads != 0:
 		return c, fmt.Errorf("hidden_size %d is not a multiple of num_attention_heads %d", h.HiddenSize, h.NumAttentionHeads)
 	default:
@@ -120,7 +149,7 @@ func (h *hfConfig) model() (model.Config, error) {
 		c.RMSNormEps = float32(*h.RMSNormEps)
 	}
 	if h.RopeTheta != nil {
-		c.RopeTheta = *h.RopeTheta
+		c.RopeTheta = float64(*h.RopeTheta)
 	}
 	rope := h.RopeScaling
 	if h.RopeParameters != nil {
@@ -129,17 +158,67 @@ func (h *hfConfig) model() (model.Config, error) {
 	if err := rope.apply(&c); err != nil {
 		return c, err
 	}
-	window := h.SlidingWindow != nil && *h.SlidingWindow > 0
-	if window && (h.UseSlidingWindow == nil && h.ModelType == "mistral" || h.UseSlidingWindow != nil && *h.UseSlidingWindow) {
-		c.SlidingWindow = *h.SlidingWindow
+	window, err := h.window(&c)
+	c.SlidingWindow = window
+	return c, err
+}
+
+// family sets what the kinds of model differ in where their files say nothing.
+func (h *hfConfig) family(c *model.Config) {
+	absent := func(name string) bool { return h.fields[name] == nil } // null is not absent
+	switch h.ModelType {
+	case "mistral":
+		if absent("num_key_value_heads") {
+			c.NumKeyValueHeads = 8
+		}
+		if absent("sliding_window") {
+			window := 4096
+			h.SlidingWindow = &window
+		}
+	case "qwen2":
+		c.QKVBias, c.OBias = true, false
+	case "qwen3":
+		c.QKNorm = true
 	}
-	return c, nil
+	if strings.HasPrefix(h.ModelType, "qwen") && absent("num_key_value_heads") {
+		c.NumKeyValueHeads = 32
+	}
+}
+
+// window returns the sliding window, or 0. Mistral's is in all layers; Qwen's has a switch and may spare the first layers.
+func (h *hfConfig) window(c *model.Config) (int, error) {
+	on := h.UseSlidingWindow == nil && h.ModelType == "mistral" || h.UseSlidingWindow != nil && *h.UseSlidingWindow
+	if !on || h.SlidingWindow == nil || *h.SlidingWindow == 0 {
+		return 0, nil
+	}
+	full, all := 0, c.NumHiddenLayers // layers without a window
+	switch {
+	case len(h.LayerTypes) > 0:
+		all = len(h.LayerTypes)
+		for _, kind := range h.LayerTypes {
+			if kind == "full_attention" {
+				full++
+			}
+		}
+	case strings.HasPrefix(h.ModelType, "qwen"):
+		full = 28
+		if h.MaxWindowLayers != nil {
+			full = min(max(*h.MaxWindowLayers, 0), all)
+		}
+	}
+	switch {
+	case full >= all:
+		return 0, nil
+	case full > 0:
+		return 0, fmt.Errorf("sliding_window in %d of %d layers: a window in some layers only cannot be computed", all-full, all)
+	}
+	return *h.SlidingWindow, nil
 }
 
 // refuse names what this program does not compute, rather than compute it wrongly.
 func (h *hfConfig) refuse() error {
-	if !slices.Contains([]string{"llama", "mistral", "qwen2"}, h.ModelType) {
-		return fmt.Errorf("model_type %q: want llama, mistral or qwen2", h.ModelType)
+	if !slices.Contains(families, h.ModelType) && !slices.Contains(qwerky, h.ModelType) {
+		return fmt.Errorf("model_type %q: want %s", h.ModelType, strings.Join(families, ", "))
 	}
 	if h.HiddenAct != nil && *h.HiddenAct != "silu" {
 		return fmt.Errorf("hidden_act %q: want silu", *h.HiddenAct)
@@ -156,8 +235,8 @@ func (h *hfConfig) refuse() error {
 	if h.LogitSoftcap != nil && *h.LogitSoftcap != 0 {
 		return fmt.Errorf("final_logit_softcapping %g: want none", *h.LogitSoftcap)
 	}
-	if h.UseSlidingWindow != nil && *h.UseSlidingWindow && slices.Contains(h.LayerTypes, "full_attention") {
-		return fmt.Errorf("layer_types: a window in some layers only cannot be computed")
+	if h.RopeInterleaved {
+		return fmt.Errorf("rope_interleaved: only heads rotated by halves can be read")
 	}
 	return nil
 }
@@ -167,7 +246,7 @@ func (r *hfRope) apply(c *model.Config) error {
 		return nil
 	}
 	if r.RopeTheta != nil {
-		c.RopeTheta = *r.RopeTheta
+		c.RopeTheta = float64(*r.RopeTheta)
 	}
 	kind := r.RopeType
 	if kind == "" {
@@ -180,7 +259,7 @@ func (r *hfRope) apply(c *model.Config) error {
 	default:
 		return fmt.Errorf("rope_scaling of type %q: want linear or llama3", kind)
 	}
-	c.RopeScaling = model.RopeScaling{Type: kind, Factor: r.Factor, LowFreqFactor: r.LowFreq, HighFreqFactor: r.HighFreq, OriginalMaxPositionEmbeddings: r.OriginalMaxPE}
+	c.RopeScaling = model.RopeScaling{Type: kind, Factor: float64(r.Factor), LowFreqFactor: float64(r.LowFreq), HighFreqFactor: float64(r.HighFreq), OriginalMaxPositionEmbeddings: r.OriginalMaxPE}
 	if !(r.Factor > 0) {
 		return fmt.Errorf("rope_scaling: factor is %g, want a positive number", r.Factor)
 	}
@@ -188,94 +267,4 @@ func (r *hfRope) apply(c *model.Config) error {
 		return fmt.Errorf("rope_scaling of type llama3: low_freq_factor %g, high_freq_factor %g, original_max_position_embeddings %d do not fit", r.LowFreq, r.HighFreq, r.OriginalMaxPE)
 	}
 	return nil
-}
-
-// mambaJSON is mamba_config.json in the paper's form. The fields after ngroups in ssm_cfg are extensions with the names that mamba_ssm and
-// Phi-Mamba use; they are written only where they differ from the paper's layer.
-type mambaJSON struct {
-	DModel           int     `json:"d_model"`
-	SSMCfg           ssmCfg  `json:"ssm_cfg"`
-	RMSNormEps       float64 `json:"rms_norm_eps"`
-	VocabSize        *int    `json:"vocab_size"`
-	DInner           *int    `json:"d_inner"`
-	DXB              *int    `json:"d_xb"`
-	IntermediateSize *int    `json:"intermediate_size"`
-	HiddenAct        string  `json:"hidden_act"`
-	NLayer           *int    `json:"n_layer"`
-	AttnLayers       *[]int  `json:"attn_layers"`
-}
-
-type ssmCfg struct {
-	Expand     *int   `json:"expand,omitempty"`
-	NGroups    int    `json:"ngroups"`
-	DState     int    `json:"d_state"`
-	DConv      int    `json:"d_conv,omitempty"`
-	Activation string `json:"activation,omitempty"`
-	ZBias      bool   `json:"z_bias,omitempty"`
-	RMSNorm    *bool  `json:"rmsnorm,omitempty"`
-}
-
-func parseMamba(data []byte, c *model.Config) (*model.MambaConfig, error) {
-	var j mambaJSON
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields() // every field of this file is of consequence
-	if err := dec.Decode(&j); err != nil {
-		return nil, err
-	}
-	for name, missing := range map[string]bool{"d_xb": j.DXB == nil, "intermediate_size": j.IntermediateSize == nil, "n_layer": j.NLayer == nil, "attn_layers": j.AttnLayers == nil} {
-		if missing {
-			return nil, fmt.Errorf("%s is missing", name)
-		}
-	}
-	switch {
-	case j.SSMCfg.NGroups == 0:
-		return nil, fmt.Errorf("ssm_cfg has no ngroups: Mamba1 layers cannot be read")
-	case *j.NLayer != c.NumHiddenLayers:
-		return nil, fmt.Errorf("n_layer is %d, config.json has %d layers", *j.NLayer, c.NumHiddenLayers)
-	case j.DModel != c.HiddenSize:
-		return nil, fmt.Errorf("d_model is %d, config.json has hidden_size %d", j.DModel, c.HiddenSize)
-	case j.HiddenAct != "" && j.HiddenAct != "silu":
-		return nil, fmt.Errorf("hidden_act %q: want silu", j.HiddenAct)
-	case !slices.Contains([]string{"", "silu", "swish", "identity"}, j.SSMCfg.Activation):
-		return nil, fmt.Errorf("ssm_cfg.activation %q: want silu or identity", j.SSMCfg.Activation)
-	}
-	m := &model.MambaConfig{
-		DXB: *j.DXB, DState: j.SSMCfg.DState, NGroups: j.SSMCfg.NGroups, DConv: 4, IntermediateSize: *j.IntermediateSize,
-		RMSNormEps: float32(j.RMSNormEps), AttnLayers: *j.AttnLayers,
-		Identity: j.SSMCfg.Activation == "identity", ZBias: j.SSMCfg.ZBias, NoNorm: j.SSMCfg.RMSNorm != nil && !*j.SSMCfg.RMSNorm,
-	}
-	if j.SSMCfg.DConv != 0 {
-		m.DConv = j.SSMCfg.DConv
-	}
-	switch {
-	case j.DInner != nil:
-		m.DInner = *j.DInner
-	case j.SSMCfg.Expand != nil:
-		m.DInner = *j.SSMCfg.Expand * j.DModel
-	default:
-		m.DInner = 2 * j.DModel // the layers' own default
-	}
-	return m, nil
-}
-
-// formatMamba writes mamba_config.json.
-func formatMamba(c *model.Config) ([]byte, error) {
-	m := c.Mamba
-	expand := 1
-	layers := append([]int{}, m.AttnLayers...)
-	j := mambaJSON{
-		DModel: c.HiddenSize, SSMCfg: ssmCfg{Expand: &expand, NGroups: m.NGroups, DState: m.DState, ZBias: m.ZBias},
-		RMSNormEps: shortFloat(m.RMSNormEps), DInner: &m.DInner, DXB: &m.DXB, IntermediateSize: &m.IntermediateSize,
-		HiddenAct: "silu", NLayer: &c.NumHiddenLayers, AttnLayers: &layers,
-	}
-	if m.DConv != 4 {
-		j.SSMCfg.DConv = m.DConv
-	}
-	if m.Identity {
-		j.SSMCfg.Activation = "identity"
-	}
-	if m.NoNorm {
-		j.SSMCfg.RMSNorm = new(bool)
-	}
-	return json.MarshalIndent(j, "", " ")
 }

@@ -1,7 +1,9 @@
 package checkpoint
 
 import (
+	"bytes"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -29,7 +31,8 @@ func goldenBatch(e *golden.Expected) model.Batch {
 // TestGoldenLogits loads every reference checkpoint (each family member, file type and spelling) and compares its logits.
 func TestGoldenLogits(t *testing.T) {
 	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "tiny-two-configs", "llama-gqa", "sharded", "llama-mqa-bf16", "llama-f16",
-		"llama-headdim", "llama-bias", "llama-rope3-rope_type", "llama-rope3-type", "llama-linear", "llama-rope_parameters", "mistral-window", "qwen2"} {
+		"llama-headdim", "llama-bias", "llama-rope3-rope_type", "llama-rope3-type", "llama-linear", "llama-rope_parameters", "mistral-window", "qwen2",
+		"qwen3", "qwen3-bias", "tiny-mamba1", "tiny-mamba1-fused", "tiny-mamba1-narrow", "tiny-fused", "tiny-wide", "torch-bin", "torch-shards"} {
 		t.Run(name, func(t *testing.T) {
 			e := golden.Open(t, name)
 			c, err := Load(golden.Dir(t, name))
@@ -57,6 +60,7 @@ func TestGoldenLogits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			sameFiles(t, dir, again)
 			for i, v := range logits(again) {
 				if v != got[i] {
 					t.Fatalf("written and read again: logit %d is %g, want %g", i, v, got[i])
@@ -66,10 +70,37 @@ func TestGoldenLogits(t *testing.T) {
 	}
 }
 
+// sameFiles checks that c, which was read from dir, is written as the same bytes.
+func sameFiles(t *testing.T, dir string, c *Checkpoint) {
+	t.Helper()
+	other := dir + "-again"
+	if err := Save(other, c); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := os.ReadDir(other)
+	if err != nil || len(again) != len(files) {
+		t.Fatalf("%d files, written again %d: %v", len(files), len(again), err)
+	}
+	for _, f := range files {
+		want, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(other, f.Name()))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not the same when written again: %v", f.Name(), err)
+		}
+	}
+}
+
 // TestGoldenStates feeds the reference batches in random pieces, with rollbacks, and compares the logits of what was kept.
 func TestGoldenStates(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
-	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "mistral-window"} {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "mistral-window", "tiny-mamba1", "tiny-mamba1-narrow", "tiny-wide", "qwen3"} {
 		e := golden.Open(t, name)
 		c, err := Load(golden.Dir(t, name))
 		if err != nil {
@@ -100,9 +131,9 @@ func TestGoldenStates(t *testing.T) {
 	}
 }
 
-// TestGoldenGradients compares the cross-entropy gradient of every weight of two hybrids.
+// TestGoldenGradients compares the cross-entropy gradient of every weight of three hybrids.
 func TestGoldenGradients(t *testing.T) {
-	for _, name := range []string{"tiny-hybrid", "tiny-pure"} {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mamba1"} {
 		e := golden.Open(t, name)
 		c, err := Load(golden.Dir(t, name))
 		if err != nil {
@@ -115,6 +146,9 @@ func TestGoldenGradients(t *testing.T) {
 		golden.Close(t, name+" ce_sum", []float32{float32(total)}, e.Floats("ce_sum"), 1e-5)
 		tape.Backward()
 		for pname, p := range m.Params {
+			for i := range p.Grad {
+				p.Grad[i] *= fileScale(pname) // with respect to the number in the file
+			}
 			golden.Close(t, name+" grad "+pname, p.Grad, e.Floats("grad."+pname), gradTolerance)
 		}
 	}

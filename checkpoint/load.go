@@ -1,5 +1,5 @@
-// Package checkpoint turns directories into models and models into directories: Hugging Face's config.json and model.safetensors, the
-// paper's mamba_config.json, and krait.json with where a model came from.
+// Package checkpoint turns directories into models and models into directories: Hugging Face's config.json with model.safetensors or
+// pytorch_model.bin, the paper's mamba_config.json, and krait.json with where a model came from.
 package checkpoint
 
 import (
@@ -17,6 +17,7 @@ import (
 	"krait/safetensors"
 	"krait/tensor"
 	"krait/tokenizer"
+	"krait/torchfile"
 )
 
 // Checkpoint is a model with what belongs to it.
@@ -34,10 +35,32 @@ var carried = []string{"tokenizer.json", "tokenizer_config.json", "special_token
 // maxSmallFile bounds the JSON files of a checkpoint; the largest tokenizer known is under 40 MB.
 const maxSmallFile = 256 << 20
 
-// tensors is where weights come from.
-type tensors interface {
-	Names() []string
-	Tensor(name string) (safetensors.Tensor, bool)
+// weights are tensors in files.
+type weights interface {
+	tensors
+	Close() error
+}
+
+// openWeights opens a directory's weights: safetensors, else what torch.save wrote.
+func openWeights(dir string) (weights, error) {
+	set, err := safetensors.OpenDir(dir)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) || anyExists(dir, safetensors.SingleName, safetensors.IndexName) {
+		return set, err
+	}
+	torch, err := torchfile.OpenDir(dir)
+	if err != nil && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no weights: neither %s nor %s, whole or in shards with an index", safetensors.SingleName, torchfile.SingleName)
+	}
+	return torch, err
+}
+
+func anyExists(dir string, names ...string) bool {
+	for _, name := range names {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Load reads a checkpoint directory. Errors name the file and the tensor or field.
@@ -47,27 +70,28 @@ func Load(dir string) (*Checkpoint, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("load %s: not a directory", dir)
 	}
-	c, err := readSmall(os.DirFS(dir))
+	c, err := loadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", dir, err)
-	}
-	set, err := safetensors.OpenDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", dir, err)
-	}
-	defer set.Close()
-	if err := fill(c.Model, set); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	return c, nil
 }
 
-// LoadFS reads a checkpoint with a single model.safetensors from a file system, such as an embedded one.
-func LoadFS(files fs.FS) (*Checkpoint, error) {
-	c, err := readSmall(files)
+func loadDir(dir string) (*Checkpoint, error) {
+	files := os.DirFS(dir)
+	if _, err := fs.Stat(files, "config.json"); err != nil {
+		return nil, fmt.Errorf("config.json: %w", unwrapPath(err))
+	}
+	set, err := openWeights(dir)
 	if err != nil {
 		return nil, err
 	}
+	defer set.Close()
+	return read(files, set)
+}
+
+// LoadFS reads a checkpoint with a single model.safetensors from a file system, such as an embedded one.
+func LoadFS(files fs.FS) (*Checkpoint, error) {
 	data, err := fs.ReadFile(files, safetensors.SingleName)
 	if err != nil {
 		return nil, err
@@ -76,11 +100,23 @@ func LoadFS(files fs.FS) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, fill(c.Model, f)
+	return read(files, f)
+}
+
+// read reads a checkpoint whose weights are in from.
+func read(files fs.FS, from tensors) (*Checkpoint, error) {
+	c, err := readSmall(files, hintOf(from))
+	if err != nil {
+		return nil, err
+	}
+	if from, err = trainingNames(&c.Model.Config, from); err != nil {
+		return nil, err
+	}
+	return c, fill(c.Model, from)
 }
 
 // readSmall reads everything but the weights; the model's are still zero.
-func readSmall(files fs.FS) (*Checkpoint, error) {
+func readSmall(files fs.FS, weights hint) (*Checkpoint, error) {
 	c := &Checkpoint{Files: map[string][]byte{}}
 	config, err := readFile(files, "config.json")
 	if err != nil {
@@ -90,14 +126,11 @@ func readSmall(files fs.FS) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	mc, h, err := parseConfig(config, mamba)
+	mc, h, err := parseConfigFor(config, mamba, weights)
 	if err != nil {
 		return nil, err
 	}
-	c.BOS, c.EOS = h.BOSTokenID, h.EOSTokenID
-	if err := json.Unmarshal(config, &c.config); err != nil {
-		return nil, fmt.Errorf("config.json: %w", err)
-	}
+	c.BOS, c.EOS, c.config = h.BOSTokenID, h.EOSTokenID, h.fields
 	for _, name := range carried {
 		data, err := readOptional(files, name)
 		if err != nil {
@@ -132,7 +165,11 @@ func (c *Checkpoint) generationStops() error {
 	var g struct {
 		EOSTokenID tokenIDs `json:"eos_token_id"`
 	}
-	if err := json.Unmarshal(data, &g); err != nil {
+	data, err := readJSON(data)
+	if err == nil {
+		err = json.Unmarshal(data, &g)
+	}
+	if err != nil {
 		return err
 	}
 	for _, id := range g.EOSTokenID {
@@ -191,6 +228,11 @@ func fill(m *model.Model, from tensors) error {
 		}
 		if err := safetensors.Float32s(p.Data, t); err != nil {
 			return err
+		}
+		if scale := fileScale(name); scale != 1 {
+			for i := range p.Data {
+				p.Data[i] *= scale
+			}
 		}
 	}
 	if len(missing) > 0 {
@@ -266,7 +308,14 @@ func paramTensors(params func(func(string, *tensor.Tensor) bool)) ([]safetensors
 		byName[name] = p
 	}
 	return list, func(t safetensors.Tensor) ([]byte, error) {
-		return safetensors.EncodeFloat32s(t.DType, byName[t.Name].Data), nil
+		data := byName[t.Name].Data
+		if scale := fileScale(t.Name); scale != 1 {
+			data = slices.Clone(data)
+			for i := range data {
+				data[i] /= scale
+			}
+		}
+		return safetensors.EncodeFloat32s(t.DType, data), nil
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"krait/model"
 	"krait/safetensors"
+	"krait/torchfile"
 )
 
 // Provenance is krait.json: how a checkpoint came to be.
@@ -34,9 +35,11 @@ type Input struct {
 func Hash(path string) (Input, error) {
 	file := path
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		file = filepath.Join(path, safetensors.SingleName)
-		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			file = filepath.Join(path, safetensors.IndexName)
+		for _, name := range []string{safetensors.SingleName, safetensors.IndexName, torchfile.SingleName, torchfile.IndexName} {
+			file = filepath.Join(path, name)
+			if _, err := os.Stat(file); err == nil {
+				break
+			}
 		}
 	}
 	f, err := os.Open(file)
@@ -177,35 +180,6 @@ func WriteFile(path string, data []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), path)
-}
-
-// formatConfig writes config.json: the fields of the checkpoint this one came from, with those set that the model decides. An ordinary
-// Llama configuration, as the paper's releases have it.
-func (c *Checkpoint) formatConfig() ([]byte, error) {
-	out := map[string]any{}
-	for k, v := range c.config {
-		out[k] = v
-	}
-	mc := &c.Model.Config
-	if out["model_type"] == nil {
-		out["model_type"], out["architectures"] = "llama", []string{"LlamaForCausalLM"}
-	}
-	for k, v := range map[string]any{
-		"hidden_size": mc.HiddenSize, "intermediate_size": mc.IntermediateSize, "num_hidden_layers": mc.NumHiddenLayers,
-		"num_attention_heads": mc.NumAttentionHeads, "num_key_value_heads": mc.NumKeyValueHeads, "head_dim": mc.HeadDim,
-		"vocab_size": mc.VocabSize, "rms_norm_eps": shortFloat(mc.RMSNormEps), "tie_word_embeddings": mc.TieWordEmbeddings,
-	} {
-		out[k] = v
-	}
-	if out["rope_parameters"] == nil {
-		out["rope_theta"] = mc.RopeTheta
-	}
-	dtype := "torch_dtype"
-	if out["dtype"] != nil {
-		dtype = "dtype"
-	}
-	out[dtype] = "float32"
-	return json.MarshalIndent(out, "", "  ")
 }
 
 // New returns a checkpoint of a model that comes from no directory.

@@ -130,7 +130,7 @@ func TestPacking(t *testing.T) {
 
 // TestCausality changes the last token of a document: no logit before it may move by a bit.
 func TestCausality(t *testing.T) {
-	for _, name := range []string{"tiny-hybrid", "tiny-pure", "mistral-window"} {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "mistral-window", "tiny-mamba1"} {
 		e := golden.Open(t, name)
 		c, err := Load(golden.Dir(t, name))
 		if err != nil {

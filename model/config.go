@@ -1,4 +1,4 @@
-// Package model is the hybrid decoder: Llama blocks whose mixer is attention or Mamba2, one Forward for training and inference, the
+// Package model is the hybrid decoder: Llama blocks whose mixer is attention, Mamba1 or Mamba2, one Forward for training and inference, the
 // recurrent state with its rollback, and the initialisation of a hybrid from its teacher. It knows no files, flags or HTTP.
 package model
 
@@ -23,7 +23,8 @@ type Config struct {
 	TieWordEmbeddings     bool
 	QKVBias, OBias        bool // attention_bias; Qwen2 has the first alone
 	MLPBias               bool
-	SlidingWindow         int // 0: none
+	QKNorm                bool // each head's queries and keys are normalised before rotation (Qwen3)
+	SlidingWindow         int  // 0: none
 	Mamba                 *MambaConfig
 }
 
@@ -35,7 +36,7 @@ type RopeScaling struct {
 	OriginalMaxPositionEmbeddings int
 }
 
-// MambaConfig is mamba_config.json: the shape of the Mamba2 layers and which layers are still attention. Heads are d_inner/NGroups wide.
+// MambaConfig is mamba_config.json: the shape of the Mamba layers and which layers are still attention. Heads are d_inner/NGroups wide.
 type MambaConfig struct {
 	DInner, DXB, DState, NGroups, DConv int
 	IntermediateSize                    int     // of the Mamba blocks' MLPs
@@ -44,6 +45,11 @@ type MambaConfig struct {
 	// Identity means that x, B and C are not activated after the convolution (ssm_cfg.activation "identity", as in Phi-Mamba), ZBias
 	// that the gate has a bias (z_bias), NoNorm that there is no gated norm (rmsnorm false). The paper's releases have none of them.
 	Identity, ZBias, NoNorm bool
+	// DTRank is the rank of the step sizes of Mamba1 layers; 0 means that the layers are Mamba2.
+	DTRank int
+	// RepeatFirst means that x, and B of Mamba2, are repeated for the heads that share them before the convolution, not after it
+	// (repeat_kv_before_conv). Of the paper's releases, Mamba1 does and Mamba2 does not.
+	RepeatFirst bool
 }
 
 // IsAttention reports whether layer i is an attention layer.
@@ -92,6 +98,8 @@ func (m *MambaConfig) validate(c *Config) error {
 		return fmt.Errorf("mamba_config: d_state %d is not the head width d_inner/ngroups = %d", m.DState, m.DInner/m.NGroups)
 	case m.DXB%m.DState != 0 || m.NGroups%(m.DXB/m.DState) != 0:
 		return fmt.Errorf("mamba_config: d_xb %d does not divide %d heads of width %d into equal groups", m.DXB, m.NGroups, m.DState)
+	case m.DTRank < 0 || m.DTRank > 0 && (m.Identity || m.ZBias || m.NoNorm):
+		return fmt.Errorf("mamba_config: dt_rank %d, activation, z_bias and rmsnorm do not go together in one layer", m.DTRank)
 	case !(m.RMSNormEps > 0):
 		return fmt.Errorf("mamba_config: rms_norm_eps is %g, want a positive number", m.RMSNormEps)
 	}
@@ -121,4 +129,14 @@ func MambaFor(teacher *Config, attnLayers []int) *MambaConfig {
 		DState: teacher.HeadDim, NGroups: teacher.NumAttentionHeads, DConv: 4,
 		IntermediateSize: teacher.IntermediateSize, RMSNormEps: teacher.RMSNormEps, AttnLayers: layers,
 	}
+}
+
+// Mamba1For is MambaFor with Mamba1 layers (method §1.3), of 16 states a channel as the paper's.
+func Mamba1For(teacher *Config, attnLayers []int) *MambaConfig {
+	m := MambaFor(teacher, attnLayers)
+	m.DState = 16
+	m.NGroups = m.DInner / m.DState
+	m.DTRank = (teacher.HiddenSize + 15) / 16
+	m.RepeatFirst = true
+	return m
 }

@@ -38,8 +38,8 @@ func ParseInit(s string) (Init, error) {
 // neutralGate is the z with silu(z) = 1.
 const neutralGate = 1.2784645
 
-// FromTeacher returns a hybrid of the teacher's shape: layers outside c.AttnLayers become Mamba2 layers that begin as init says, everything
-// else is a copy. A teacher's layer that is Mamba2 already is copied whole. The biases of q, k and v, where the teacher has them, go
+// FromTeacher returns a hybrid of the teacher's shape: layers outside c.AttnLayers become the Mamba layers of c that begin as init says, everything
+// else is a copy. A teacher's layer that is Mamba already is copied whole. The biases of q, k and v, where the teacher has them, go
 // into the convolution's bias, which is the same function behind the first tokens; the bias of o stays with the output projection.
 func FromTeacher(teacher *Model, c *MambaConfig, init Init, rng *rand.Rand) (*Model, error) {
 	config := teacher.Config
@@ -69,7 +69,9 @@ func FromTeacher(teacher *Model, c *MambaConfig, init Init, rng *rand.Rand) (*Mo
 		}
 	}
 	for i, b := range m.Blocks {
-		mamba, ok := b.Mixer.(*Mamba2)
+		mamba, ok := b.Mixer.(interface {
+			init(a *Attention, init Init, rng *rand.Rand) error
+		})
 		if attention, ok2 := teacher.Blocks[i].Mixer.(*Attention); ok && ok2 {
 			if err := mamba.init(attention, init, rng); err != nil {
 				return nil, fmt.Errorf("layer %d: %w", i, err)
@@ -82,6 +84,9 @@ func FromTeacher(teacher *Model, c *MambaConfig, init Init, rng *rand.Rand) (*Mo
 // init fills a fresh layer (method §1.2).
 func (m *Mamba2) init(a *Attention, init Init, rng *rand.Rand) error {
 	s := m.shape
+	if m.repeat != nil {
+		return fmt.Errorf("a layer that repeats x and B before the convolution cannot begin from attention")
+	}
 	if s.H*s.P != a.heads.H*a.heads.P || s.K*s.P != a.heads.K*a.heads.P {
 		return fmt.Errorf("d_inner %d and d_xb %d, the teacher's attention is %d and %d wide", s.H*s.P, s.K*s.P, a.heads.H*a.heads.P, a.heads.K*a.heads.P)
 	}
@@ -91,8 +96,7 @@ func (m *Mamba2) init(a *Attention, init Init, rng *rand.Rand) error {
 	uniform(m.ConvWeight.Data, half, rng)
 	uniform(m.ConvBias.Data, half, rng)
 	for h := range s.H {
-		tau := max(1e-4, math.Exp(math.Log(1e-3)+rng.Float64()*(math.Log(1e-1)-math.Log(1e-3))))
-		m.DtBias.Data[h] = float32(tau + math.Log(-math.Expm1(-tau))) // softplus⁻¹(τ)
+		m.DtBias.Data[h] = stepBias(rng)
 		m.ALog.Data[h] = float32(math.Log(1 + 15*rng.Float64()))
 		m.D.Data[h] = 1
 	}
@@ -101,13 +105,8 @@ func (m *Mamba2) init(a *Attention, init Init, rng *rand.Rand) error {
 		return nil
 	}
 	if init == InitLinear {
-		width := m.ConvWeight.Shape[2]
-		clear(m.ConvWeight.Data)
-		clear(m.ConvBias.Data)
+		identityConv(m.ConvWeight, m.ConvBias)
 		clear(m.D.Data)
-		for c := range m.ConvBias.Data {
-			m.ConvWeight.Data[c*width+width-1] = 1
-		}
 		if m.ZBias != nil {
 			clear(m.InProj.Weight.Data[:inner*hidden])
 			fill(m.ZBias, neutralGate)
@@ -127,6 +126,22 @@ func (m *Mamba2) init(a *Attention, init Init, rng *rand.Rand) error {
 		copy(m.OutProj.Bias.Data, a.OProj.Bias.Data)
 	}
 	return nil
+}
+
+// stepBias draws the bias of a step size: softplus⁻¹(τ) with τ log-uniform in [1e-3, 1e-1].
+func stepBias(rng *rand.Rand) float32 {
+	tau := max(1e-4, math.Exp(math.Log(1e-3)+rng.Float64()*(math.Log(1e-1)-math.Log(1e-3))))
+	return float32(tau + math.Log(-math.Expm1(-tau)))
+}
+
+// identityConv makes a convolution (channels, 1, d_conv) that hands on the present.
+func identityConv(weight, bias *tensor.Tensor) {
+	width := weight.Shape[2]
+	clear(weight.Data)
+	clear(bias.Data)
+	for c := range bias.Data {
+		weight.Data[c*width+width-1] = 1
+	}
 }
 
 // foldBias moves a bias before the convolution into the convolution's own: conv(x+b) = conv(x) + b·Σw.

@@ -68,7 +68,7 @@ func (m *MLP) Forward(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor {
 	return m.DownProj.Forward(t, autograd.SwiGLU(t, m.GateProj.Forward(t, x), m.UpProj.Forward(t, x)))
 }
 
-// Mixer moves information along a sequence. Attention and Mamba2 are the kinds there are.
+// Mixer moves information along a sequence. Attention, Mamba1 and Mamba2 are the kinds there are.
 type Mixer interface {
 	// Forward returns the mixer's output (rows, hidden) for normalised rows x (rows, hidden).
 	Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer int) *tensor.Tensor
@@ -80,23 +80,31 @@ type Mixer interface {
 // Attention is grouped-query attention with rotary positions.
 type Attention struct {
 	QProj, KProj, VProj, OProj *Linear
+	QNorm, KNorm               *Norm // of each head's queries and keys before rotation (head_dim); nil where the model has none
 	heads                      autograd.Heads
 }
 
 func newAttention(c *Config) *Attention {
 	q, kv := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
-	return &Attention{
+	a := &Attention{
 		QProj: newLinear(q, c.HiddenSize, c.QKVBias), KProj: newLinear(kv, c.HiddenSize, c.QKVBias), VProj: newLinear(kv, c.HiddenSize, c.QKVBias),
 		OProj: newLinear(c.HiddenSize, q, c.OBias),
 		heads: autograd.Heads{H: c.NumAttentionHeads, K: c.NumKeyValueHeads, P: c.HeadDim, Window: c.SlidingWindow},
 	}
+	if c.QKNorm {
+		a.QNorm, a.KNorm = newNorm(c.HeadDim, c.RMSNormEps), newNorm(c.HeadDim, c.RMSNormEps)
+	}
+	return a
 }
 
 // Forward implements Mixer.
 func (a *Attention) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer int) *tensor.Tensor {
-	q := autograd.Rope(t, a.QProj.Forward(t, x), b.cos, b.sin, a.heads.H) // (rows, H·P)
-	k := autograd.Rope(t, a.KProj.Forward(t, x), b.cos, b.sin, a.heads.K) // (rows, K·P)
-	v := a.VProj.Forward(t, x)
+	q, k, v := a.QProj.Forward(t, x), a.KProj.Forward(t, x), a.VProj.Forward(t, x) // (rows, H·P), (rows, K·P) twice
+	if a.QNorm != nil {
+		q = autograd.HeadRMSNorm(t, q, a.QNorm.Weight, a.heads.H, a.QNorm.Eps)
+		k = autograd.HeadRMSNorm(t, k, a.KNorm.Weight, a.heads.K, a.KNorm.Eps)
+	}
+	q, k = autograd.Rope(t, q, b.cos, b.sin, a.heads.H), autograd.Rope(t, k, b.cos, b.sin, a.heads.K)
 	return a.OProj.Forward(t, autograd.Attend(t, q, k, v, a.heads, b.attendRuns(layer)))
 }
 
@@ -105,7 +113,8 @@ func (a *Attention) linears() []*Linear { return []*Linear{a.QProj, a.KProj, a.V
 func (a *Attention) params(prefix string, yield func(string, *tensor.Tensor) bool) bool {
 	p := prefix + "self_attn."
 	return a.QProj.params(p+"q_proj", yield) && a.KProj.params(p+"k_proj", yield) &&
-		a.VProj.params(p+"v_proj", yield) && a.OProj.params(p+"o_proj", yield)
+		a.VProj.params(p+"v_proj", yield) && a.OProj.params(p+"o_proj", yield) &&
+		(a.QNorm == nil || yield(p+"q_norm.weight", a.QNorm.Weight) && yield(p+"k_norm.weight", a.KNorm.Weight))
 }
 
 // gateNormEps is hard-wired in the paper's layer, whatever the model's rms_norm_eps is.
@@ -119,19 +128,27 @@ type Mamba2 struct {
 	DtBias, ALog, D      *tensor.Tensor // (H)
 	ZBias, NormWeight    *tensor.Tensor // (d_inner), nil where the configuration has none
 	OutProj              *Linear
-	shape                autograd.SSDShape
+	shape                autograd.SSDShape // K = H where x and B are repeated before the convolution
 	identity             bool
+	repeat               []int32 // the columns of that repetition, or nil
 }
 
 func newMamba2(c *Config) *Mamba2 {
 	m := c.Mamba
 	s := autograd.SSDShape{H: m.NGroups, K: m.DXB / m.DState, P: m.DState, N: m.DState}
+	rows := m.DInner + s.Width() + s.H
+	var repeat []int32
+	if m.RepeatFirst { // the columns of [x, B, C], those of x and B as often as a group has heads
+		r := s.H / s.K
+		repeat = append(autograd.Repeat(0, 2*s.K, s.P, r), autograd.Repeat(2*m.DXB, s.H, s.N, 1)...)
+		s.K = s.H
+	}
 	x := &Mamba2{
-		InProj:     newLinear(m.DInner+s.Width()+s.H, c.HiddenSize, false),
+		InProj:     newLinear(rows, c.HiddenSize, false),
 		ConvWeight: tensor.New(s.Width(), 1, m.DConv), ConvBias: tensor.New(s.Width()),
 		DtBias: tensor.New(s.H), ALog: tensor.New(s.H), D: tensor.New(s.H),
 		OutProj: newLinear(c.HiddenSize, m.DInner, c.OBias),
-		shape:   s, identity: m.Identity,
+		shape:   s, identity: m.Identity, repeat: repeat,
 	}
 	if m.ZBias {
 		x.ZBias = tensor.New(m.DInner)
@@ -146,8 +163,11 @@ func newMamba2(c *Config) *Mamba2 {
 // Forward implements Mixer.
 func (m *Mamba2) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer int) *tensor.Tensor {
 	inner := m.shape.H * m.shape.P
-	parts := autograd.Split(t, m.InProj.Forward(t, x), inner, m.shape.Width(), m.shape.H)
+	parts := autograd.Split(t, m.InProj.Forward(t, x), inner, m.InProj.Weight.Shape[0]-inner-m.shape.H, m.shape.H)
 	z, xbc, dt := parts[0], parts[1], parts[2]
+	if m.repeat != nil {
+		xbc = autograd.Columns(t, xbc, m.repeat)
+	}
 	if m.ZBias != nil {
 		z = autograd.AddRow(t, z, m.ZBias)
 	}

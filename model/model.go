@@ -10,7 +10,7 @@ import (
 	"krait/tensor"
 )
 
-// Model is a decoder of Llama blocks, some of whose mixers are Mamba2.
+// Model is a decoder of Llama blocks, some of whose mixers are Mamba.
 type Model struct {
 	Config      Config
 	EmbedTokens *tensor.Tensor // (vocab, hidden)
@@ -56,9 +56,12 @@ func newBlock(c *Config, i int) *Block {
 			DownProj: newLinear(c.HiddenSize, intermediate, c.MLPBias),
 		},
 	}
-	if c.IsAttention(i) {
+	switch {
+	case c.IsAttention(i):
 		b.Mixer = newAttention(c)
-	} else {
+	case c.Mamba.DTRank > 0:
+		b.Mixer = newMamba1(c)
+	default:
 		b.Mixer = newMamba2(c)
 	}
 	return b
@@ -168,6 +171,9 @@ func (m *Model) Pack() {
 		for _, l := range append(b.Mixer.linears(), b.MLP.GateProj, b.MLP.UpProj, b.MLP.DownProj) {
 			l.pack()
 		}
+		if m, ok := b.Mixer.(*Mamba1); ok {
+			m.pack()
+		}
 	}
 	m.head.pack()
 }
@@ -237,7 +243,7 @@ func (l *layout) convRuns(layer int) []autograd.ConvRun {
 	for i, r := range l.runs {
 		runs[i] = autograd.ConvRun{Start: row, Len: r.Len}
 		if r.State != nil {
-			runs[i].State, runs[i].Provisional = r.State.layers[layer].(*mambaState).conv, r.State.mark >= 0
+			runs[i].State, runs[i].Provisional = r.State.layers[layer].(convHolder).convState(), r.State.mark >= 0
 		}
 		row += r.Len
 	}

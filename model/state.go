@@ -152,6 +152,11 @@ func (s *mambaState) keep(_, n int)     { s.ssm.Keep(n); s.conv.Keep(n) }
 func (s *mambaState) clone() layerState { return &mambaState{s.ssm.Clone(), s.conv.Clone()} }
 func (s *mambaState) bytes() int        { return s.ssm.Bytes() + s.conv.Bytes() }
 
+func (s *mambaState) convState() *autograd.ConvState { return s.conv }
+
+// convHolder is the state of a layer with a convolution.
+type convHolder interface{ convState() *autograd.ConvState }
+
 // StateBytes returns the memory of one sequence's state after tokens tokens.
 func (m *Model) StateBytes(tokens int) int {
 	n := 0
@@ -160,7 +165,7 @@ func (m *Model) StateBytes(tokens int) int {
 		case *Attention:
 			kept := tokens
 			n += 2 * 4 * kept * x.heads.K * x.heads.P
-		case *Mamba2:
+		default:
 			n += x.newState().bytes()
 		}
 	}

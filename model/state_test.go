@@ -14,12 +14,18 @@ const splitTolerance = 1e-4
 
 // tiny returns a small random model whose layers outside attention are Mamba2.
 func tiny(t testing.TB, seed uint64, kv int, window int, attention ...int) *Model {
+	return tinyLike(t, seed, kv, window, attention, func(*Config) {})
+}
+
+// tinyLike is tiny with a change of the configuration.
+func tinyLike(t testing.TB, seed uint64, kv int, window int, attention []int, change func(c *Config)) *Model {
 	t.Helper()
 	c := Config{HiddenSize: 24, IntermediateSize: 20, NumHiddenLayers: 3, NumAttentionHeads: 4, NumKeyValueHeads: kv, HeadDim: 8, VocabSize: 13,
 		MaxPositionEmbeddings: 256, RMSNormEps: 1e-5, RopeTheta: 1e4, SlidingWindow: window}
 	if len(attention) < 3 {
 		c.Mamba = MambaFor(&c, attention)
 	}
+	change(&c)
 	m, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -33,8 +39,20 @@ func tiny(t testing.TB, seed uint64, kv int, window int, attention ...int) *Mode
 	return m
 }
 
+// mamba1 makes the Mamba layers of a configuration Mamba1, with 4 states.
+func mamba1(c *Config) {
+	m := Mamba1For(c, c.Mamba.AttnLayers)
+	m.DState, m.NGroups = 4, m.DInner/4
+	c.Mamba = m
+}
+
 func fuzzModels(t testing.TB) []*Model {
-	return []*Model{tiny(t, 1, 2, 0, 1), tiny(t, 2, 1, 0), tiny(t, 3, 4, 5, 0, 1, 2), tiny(t, 4, 4, 0, 2)}
+	return []*Model{tiny(t, 1, 2, 0, 1), tiny(t, 2, 1, 0), tiny(t, 3, 4, 5, 0, 1, 2), tiny(t, 4, 4, 0, 2),
+		tinyLike(t, 5, 2, 0, []int{0, 2}, func(c *Config) { c.QKNorm = true }),
+		tinyLike(t, 6, 2, 0, []int{1}, mamba1), tinyLike(t, 7, 1, 0, nil, mamba1), tinyLike(t, 8, 2, 0, []int{1}, func(c *Config) {
+			mamba1(c)
+			c.Mamba.RepeatFirst = false
+		}), tinyLike(t, 9, 2, 0, []int{1}, func(c *Config) { c.Mamba.RepeatFirst = true })}
 }
 
 // FuzzState drives a state by the script's bytes: each is a run's length, and whether the run is provisional and how much of it is kept. The logits of
@@ -210,6 +228,7 @@ func TestBadConfigurations(t *testing.T) {
 		"vocab_size":          func(c *Config) { c.VocabSize = 0 },
 		"attn_layers":         func(c *Config) { m := *c.Mamba; m.AttnLayers = []int{3}; c.Mamba = &m },
 		"d_state":             func(c *Config) { m := *c.Mamba; m.DState = 4; c.Mamba = &m },
+		"dt_rank":             func(c *Config) { m := *c.Mamba; m.DTRank, m.NoNorm = 1, true; c.Mamba = &m },
 		"d_xb":                func(c *Config) { m := *c.Mamba; m.DXB = 20; c.Mamba = &m },
 	} {
 		c := good

@@ -13,10 +13,14 @@ safetensors) plus expected.safetensors, except tiny-distill and tiny-train, whos
     tiny-pure         two Mamba2 layers, MHA shapes, tied embeddings, bf16 file: logits, all gradients of CE
     tiny-mqa          Mamba2 + attention, one KV head, d_inner and q width (32) below hidden_size (40): logits
     tiny-two-configs  Mamba blocks' eps and intermediate_size differ from the attention blocks': logits
+    tiny-mamba1       Mamba1 + attention, training layout: logits, hidden rows, mixer, all gradients of CE
+    tiny-mamba1-*     bf16 in the fused layout; the fused layout in Qwerky's words, with the convolution at key-value width: logits
+    tiny-fused        Mamba2 with fused attention: logits
+    tiny-wide         Mamba2 with repeat_kv_before_conv: logits
     tiny-distill      teacher/ is an attention-only Llama; KL against it and the gradients of 1.0*KL + 0.1*CE
     tiny-train        ten AdamW steps of tiny-hybrid: losses, gradient norms, learning rates, final weights
     conv-linear       an attention-only teacher: what its layer 0 must compute right after conversion (linear attention)
-    llama-*, mistral-window, qwen2, sharded
+    llama-*, mistral-window, qwen2, qwen3*, sharded, torch-*
                       teachers in the spellings found in the wild: logits through Transformers
 
 Conventions. A batch is packed: `tokens` (rows) are the runs end to end, cut by `run_lengths`; positions restart at 0
@@ -26,7 +30,7 @@ tied embedding's holds both uses).
 
 The hybrids are computed by the loops below, token by token and head by head in float64 from the rounded weights of the
 file, with no library layer. The loops are then held against Transformers: the mixer against Zamba2MambaMixer, the
-attention model against LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM, the optimiser against torch.optim.
+attention model against LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM, the optimiser against torch.optim.
 """
 
 import json
@@ -34,6 +38,7 @@ import math
 import shutil
 import sys
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -137,17 +142,21 @@ def make_weights(name, c, m=None, dtype=f32, qkv_bias=False):
             ff = m["intermediate_size"]
             di, dxb = m["d_inner"], m["d_xb"]
             mix = layer + "mamba."
-            linear(mix + "in_proj", 2 * di + 2 * dxb + H, d)
-            w[mix + "conv1d.weight"] = g.uniform(-0.5, 0.5, (di + 2 * dxb, 1, 4))
-            w[mix + "conv1d.bias"] = g.uniform(-0.5, 0.5, di + 2 * dxb)
-            tau = np.exp(g.uniform(math.log(1e-3), math.log(1e-1), H))
-            tau[-1] = 2.0  # one head forgets at once: with A up to -16, decay down to e^-60 and less
-            tau[0] = 0.5
-            w[mix + "dt_bias"] = tau + np.log(-np.expm1(-tau))
-            w[mix + "A_log"] = np.log(g.uniform(1, 16, H))
-            w[mix + "D"] = g.normal(1, 0.5, H)
-            norm(mix + "norm", di)
-            linear(mix + "out_proj", d, di)
+            if "ngroups" not in m["ssm_cfg"]:
+                mamba1_weights(w, g, mix, c, m, linear)
+            else:
+                channels = 3 * di if m["ssm_cfg"].get("repeat_kv_before_conv") else di + 2 * dxb
+                linear(mix + "in_proj", 2 * di + 2 * dxb + H, d)
+                w[mix + "conv1d.weight"] = g.uniform(-0.5, 0.5, (channels, 1, 4))
+                w[mix + "conv1d.bias"] = g.uniform(-0.5, 0.5, channels)
+                tau = np.exp(g.uniform(math.log(1e-3), math.log(1e-1), H))
+                tau[-1] = 2.0  # one head forgets at once: with A up to -16, decay down to e^-60 and less
+                tau[0] = 0.5
+                w[mix + "dt_bias"] = tau + np.log(-np.expm1(-tau))
+                w[mix + "A_log"] = np.log(g.uniform(1, 16, H))
+                w[mix + "D"] = g.normal(1, 0.5, H)
+                norm(mix + "norm", di)
+                linear(mix + "out_proj", d, di)
         else:
             att = layer + "self_attn."
             bias = c.get("attention_bias", False)
@@ -155,6 +164,9 @@ def make_weights(name, c, m=None, dtype=f32, qkv_bias=False):
             linear(att + "k_proj", K * p, d, bias or qkv_bias, 1.8)
             linear(att + "v_proj", K * p, d, bias or qkv_bias)
             linear(att + "o_proj", d, H * p, bias)
+            if c["model_type"] == "qwen3":
+                norm(att + "q_norm", p)
+                norm(att + "k_norm", p)
         norm(layer + "post_attention_layernorm", d)
         bias = c.get("mlp_bias", False)
         linear(layer + "mlp.gate_proj", ff, d, bias)
@@ -164,6 +176,38 @@ def make_weights(name, c, m=None, dtype=f32, qkv_bias=False):
     if not tied:
         linear("lm_head", V, d, gain=2.0)
     return {k: torch.from_numpy(v).to(dtype) for k, v in w.items()}
+
+
+def mamba1_weights(w, g, mix, c, m, linear):
+    """The tensors of one Mamba1 mixer by their names in the training layout."""
+    d, di, dxb = c["hidden_size"], m["d_inner"], m["d_xb"]
+    rank, states = math.ceil(d / 16), m["ssm_cfg"].get("d_state", 16)
+    for key, rows in (("in_proj_x", dxb), ("in_proj_z", di), ("B_proj", dxb), ("C_proj", di), ("dt_proj_down", rank)):
+        linear(mix + key, rows, d)
+    w[mix + "dt_proj.weight"] = g.uniform(-1, 1, (di, rank)) / math.sqrt(rank)
+    tau = np.exp(g.uniform(math.log(1e-2), 0, di))
+    w[mix + "dt_proj.bias"] = (tau + np.log(-np.expm1(-tau))) / 2  # the layer adds it twice
+    channels = di if m["ssm_cfg"].get("repeat_kv_before_conv", True) else dxb
+    w[mix + "conv1d.weight"] = g.uniform(-0.5, 0.5, (channels, 1, 4))
+    w[mix + "conv1d.bias"] = g.uniform(-0.5, 0.5, channels)
+    w[mix + "A_log"] = np.log(np.arange(1, states + 1) * g.uniform(0.7, 1.4, (di, states)))
+    w[mix + "D"] = g.normal(1, 0.5, di)
+    linear(mix + "out_proj", d, di)
+
+
+def fuse(w, c):
+    """The same weights under the names of the paper's inference code."""
+    out = dict(w)
+    for i in range(c["num_hidden_layers"]):
+        for target, keys in (
+            ("mha.in_proj", ["self_attn." + n + "_proj" for n in "qkv"]),
+            ("mha.out_proj", ["self_attn.o_proj"]),
+            ("mamba.in_proj", ["mamba." + n for n in ("in_proj_z", "in_proj_x", "B_proj", "C_proj", "dt_proj_down")]),
+        ):
+            keys = [f"model.layers.{i}.{k}.weight" for k in keys]
+            if keys[0] in w:
+                out[f"model.layers.{i}.{target}.weight"] = torch.cat([out.pop(k) for k in keys])
+    return out
 
 
 def cast(w, dtype, grad=False):
@@ -196,6 +240,10 @@ def mamba2(w, u, H, K, p):
     proj = u @ w["in_proj.weight"].T
     z, xbc, dt = proj.split([di, di + 2 * dxb, H], -1)
     conv = w["conv1d.weight"][:, 0]
+    if len(conv) == 3 * di:  # repeat_kv_before_conv
+        rows = [h // r * p + i for h in range(H) for i in range(p)]
+        xbc = torch.cat([xbc[:, rows], xbc[:, dxb:][:, rows], xbc[:, 2 * dxb:]], 1)
+        dxb, r = di, 1
     S = [u.new_zeros(p, p) for _ in range(H)]
     out = []
     for t in range(len(u)):
@@ -217,6 +265,43 @@ def mamba2(w, u, H, K, p):
             y = y * F.silu(z[t, h * p:(h + 1) * p])
             row.append(rms_norm(y, w["norm.weight"][h * p:(h + 1) * p], 1e-5))
         out.append(torch.cat(row))
+    return torch.stack(out) @ w["out_proj.weight"].T
+
+
+def mamba1(w, u, di, dxb):
+    """One run through a Mamba1-in-Llama mixer: u (T, d) -> (T, d), channel by channel as the released code pairs them."""
+    N = w["A_log"].shape[1]
+    x, z, B, C = (u @ w[n + ".weight"].T for n in ("in_proj_x", "in_proj_z", "B_proj", "C_proj"))
+    delta = u @ w["dt_proj_down.weight"].T @ w["dt_proj.weight"].T + w["dt_proj.bias"]  # nn.Linear with its bias
+    delta = F.softplus(delta + w["dt_proj.bias"])  # and the bias again
+    source = [c // N // (di // dxb) * N + c % N for c in range(di)]  # the column of x for each channel
+    before = len(w["conv1d.bias"]) == di  # repeat_kv_before_conv
+    if before:
+        x = x[:, source]
+    conv = w["conv1d.weight"][:, 0]
+    rows = []
+    for t in range(len(u)):
+        c = w["conv1d.bias"]
+        for k in range(4):
+            if t - 3 + k >= 0:
+                c = c + conv[:, k] * x[t - 3 + k]
+        rows.append(F.silu(c))
+    x = torch.stack(rows)
+    if not before:
+        x = x[:, source]
+    A = -torch.exp(w["A_log"])
+    S = [u.new_zeros(N, N) for _ in range(di // N)]  # of each group of N channels: (channel, state)
+    out = []
+    for t in range(len(u)):
+        row = []
+        for g in range(di // N):
+            ch = slice(g * N, (g + 1) * N)
+            kv = g // (di // dxb)
+            b, cc = B[t, kv * N:(kv + 1) * N], C[t, ch]
+            decay = torch.exp(delta[t, ch, None] * A[ch])
+            S[g] = decay * S[g] + (delta[t, ch] * x[t, ch])[:, None] * b[None, :]
+            row.append(S[g] @ cc + w["D"][ch] * x[t, ch])
+        out.append(torch.cat(row) * F.silu(z[t]))
     return torch.stack(out) @ w["out_proj.weight"].T
 
 
@@ -262,7 +347,10 @@ def attention(w, u, c, window):
         a, b = y[..., :p // 2], y[..., p // 2:]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
-    q, k, v = rotate(project("q", H)), rotate(project("k", K)), project("v", K)
+    q, k, v = project("q", H), project("k", K), project("v", K)
+    if "q_norm.weight" in w:
+        q, k = (rms_norm(y, w[n + "_norm.weight"], c["rms_norm_eps"]) for n, y in (("q", q), ("k", k)))
+    q, k = rotate(q), rotate(k)
     out = []
     for t in range(T):
         first = max(0, t - window + 1) if window else 0
@@ -298,7 +386,9 @@ def forward(w, c, m, b, trace=None):
         eps = (m if is_mamba else c)["rms_norm_eps"]
         u = rms_norm(x, lw["input_layernorm.weight"], eps)
         if is_mamba:
-            mix = torch.cat([mamba2(under(lw, "mamba."), run, *shape(c)) for run in u.split(lengths)])
+            mw = under(lw, "mamba.")
+            one = (lambda run: mamba2(mw, run, *shape(c))) if "dt_bias" in mw else (lambda run: mamba1(mw, run, m["d_inner"], m["d_xb"]))
+            mix = torch.cat([one(run) for run in u.split(lengths)])
             if trace is not None:
                 trace[f"mixer.{i}.in"], trace[f"mixer.{i}.out"] = u.detach(), mix.detach()
         else:
@@ -522,14 +612,67 @@ def make_pure():
     check_zamba("tiny-pure", w, c, m)
 
 
-def make_logits_only(name, c, m):
-    w = make_weights(name, c, m)
-    write_model(OUT / name, c, m, w)
+def make_logits_only(name, c, m, dtype=f32, written=None, files=None):
+    """`written` turns the weights into what the file holds, `files` writes c, m into the folder."""
+    w = make_weights(name, c, m, dtype)
+    write_model(OUT / name, c, m, written(w, c) if written else w)
+    if files:
+        for f in OUT.joinpath(name).glob("*config.json"):
+            f.unlink()
+        files(OUT / name)
     b = batch(name, [33, 5])
     want = forward(cast(w, f64), c, m, b)[1]
     note(name, "logits", forward(cast(w, f32), c, m, b)[1], want)
     write_tensors(OUT / name / "expected.safetensors", {**b, "logits": want})
-    check_zamba(name, w, c, m)
+    if "ngroups" in m["ssm_cfg"] and "repeat_kv_before_conv" not in m["ssm_cfg"]:
+        check_zamba(name, w, c, m)
+
+
+def make_mamba1():
+    """Mamba1 hybrids: two 32-wide heads of the teacher are four groups of 16 channels, paired as released."""
+    def config(**over):
+        return llama_config(**{"hidden_size": 40, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, **over})
+
+    def mamba(c, **ssm):
+        return mamba_config(c, [1], ssm_cfg={"expand": 1, **ssm})
+
+    c = config()
+    m = mamba(c)
+    w = make_weights("tiny-mamba1", c, m)
+    write_model(OUT / "tiny-mamba1", c, m, w)
+    b = batch("tiny-mamba1", [41, 1, 17], targets=True)
+
+    def compute(dtype):
+        e = {}
+        p = cast(w, dtype, grad=True)
+        hidden, logits = forward(p, c, m, b, trace=e)
+        ce = ce_sum(logits, b["targets"])
+        return {**e, "hidden": hidden, "logits": logits, "ce_sum": ce, **grads(ce, p)}
+
+    want, got = compute(f64), compute(f32)
+    for k in want:
+        note("tiny-mamba1", k, got[k], want[k])
+    write_tensors(OUT / "tiny-mamba1" / "expected.safetensors", {**b, **want})
+
+    c = config(num_attention_heads=4, num_key_value_heads=2, head_dim=16, torch_dtype="bfloat16")
+    make_logits_only("tiny-mamba1-fused", c, mamba(c, d_state=8), bf16, fuse)
+
+    # The same layout in Qwerky's words, with the convolution at key-value width: only the tensor's shape says so.
+    c = config(num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    narrow = mamba(c, d_state=4, repeat_kv_before_conv=False)
+
+    def qwerky(dir):
+        write_config(dir, {**c, "model_type": "qwerky_llama_mamba_hybrid", "attention_layers": [1]}, {
+            "d_model": 40, "mamba_intermediate_size": 32, "d_xb": 16, "ssm_config": {"expand": 1}, "ssm_state_size": 4, "d_conv": 4,
+            "mamba_version": "Mamba1", "num_heads": 4, "head_dim": 8, "n_groups": 2, "intermediate_size": c["intermediate_size"],
+            "rms_norm_eps": c["rms_norm_eps"], "hidden_act": "silu", "n_layer": 2, "vocab_size": None})
+
+    make_logits_only("tiny-mamba1-narrow", c, narrow, f32, fuse, qwerky)
+
+    c = llama_config()
+    make_logits_only("tiny-fused", c, mamba_config(c, [0]), f32, fuse)
+    make_logits_only("tiny-wide", c, mamba_config(
+        c, [0], ssm_cfg={"expand": 1, "ngroups": 4, "d_state": 8, "repeat_kv_before_conv": True}))
 
 
 def hf_logits(dir, tokens):
@@ -574,6 +717,29 @@ def write_shards(dir, w):
     (dir / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
+def write_bin(dir, w):
+    """torch.save of a module's state: an OrderedDict of Parameters, one of them a transposed view, two of them one storage."""
+    state = OrderedDict((k, torch.nn.Parameter(v, requires_grad=False)) for k, v in w.items())
+    q = "model.layers.0.self_attn.q_proj.weight"
+    state[q] = w[q].T.contiguous().T
+    assert not state[q].is_contiguous()
+    state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    state._metadata = OrderedDict({"": {"version": 1}})
+    torch.save(state, dir / "pytorch_model.bin")
+
+
+def write_bin_shards(dir, w):
+    names, shards = sorted(w), 2
+    weight_map = {}
+    for s in range(shards):
+        file = f"pytorch_model-{s + 1:05d}-of-{shards:05d}.bin"
+        part = names[len(names) * s // shards:len(names) * (s + 1) // shards]
+        torch.save({k: w[k].to(bf16 if s else f32) for k in part}, dir / file)
+        weight_map.update({k: file for k in part})
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (dir / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
 def make_llamas():
     def matters(name, c, b, ours, **plain):
         """The feature under test must move the logits: the same weights without it differ."""
@@ -586,6 +752,8 @@ def make_llamas():
     make_llama("llama-gqa", tied)
     make_llama("sharded", tied, weights="llama-gqa", files=write_shards)
     make_llama("llama-mqa-bf16", llama_config(num_key_value_heads=1, torch_dtype="bfloat16"), bf16)
+    make_llama("torch-bin", tied, weights="llama-gqa", files=write_bin)
+    make_llama("torch-shards", llama_config(torch_dtype="bfloat16"), bf16, files=write_bin_shards)
     make_llama("llama-f16", llama_config(num_key_value_heads=4, torch_dtype="float16"), f16)
     make_llama("llama-headdim", llama_config(head_dim=12))
     make_llama("llama-bias", llama_config(attention_bias=True, mlp_bias=True))
@@ -597,7 +765,7 @@ def make_llamas():
     c = llama_config(rope_scaling={"type": "linear", "factor": 4.0})
     matters("llama-linear", c, *make_llama("llama-linear", c), rope_scaling=None)
 
-    for a, z in (("llama-gqa", "sharded"), ("llama-rope3-rope_type", "llama-rope3-type")):
+    for a, z in (("llama-gqa", "sharded"), ("llama-gqa", "torch-bin"), ("llama-rope3-rope_type", "llama-rope3-type")):
         a, z = (load_file(OUT / f / "expected.safetensors") for f in (a, z))
         assert all(torch.equal(a[k], z[k]) for k in a)
 
@@ -619,6 +787,16 @@ def make_llamas():
                      rms_norm_eps=1e-6, use_sliding_window=False, sliding_window=8, max_window_layers=2,
                      tie_word_embeddings=True)
     matters("qwen2", c, *make_llama("qwen2", c, qkv_bias=True), use_sliding_window=True)
+
+    # head_dim is not hidden_size / heads; the file is written the way Transformers' save_pretrained spells special floats.
+    c = llama_config(architectures=["Qwen3ForCausalLM"], model_type="qwen3", attention_bias=False, mlp_bias=None,
+                     rms_norm_eps=1e-6, head_dim=12, use_sliding_window=False, sliding_window=None, max_window_layers=2,
+                     torch_dtype="bfloat16", layer_types=["full_attention", "full_attention"])
+    make_llama("qwen3", c, bf16)
+    c = llama_config(architectures=["Qwen3ForCausalLM"], model_type="qwen3", attention_bias=True, mlp_bias=None,
+                     rms_norm_eps=1e-6, head_dim=8, tie_word_embeddings=True, rope_theta=1000000.0,
+                     router_limit=float("inf"), router_floor=float("-inf"), router_nothing=float("nan"))
+    make_llama("qwen3-bias", c)
 
 
 def make_linear():
@@ -658,6 +836,7 @@ def main():
         llama_config(hidden_size=40, num_key_value_heads=1, head_dim=8)))
     make_logits_only("tiny-two-configs", *(lambda c: (c, mamba_config(c, [1], rms_norm_eps=1e-5, intermediate_size=56)))(
         llama_config(rms_norm_eps=0.1)))
+    make_mamba1()
     make_llamas()
     make_linear()
     print("error of the same loops in float32, over the tensor's largest value:")

@@ -1,0 +1,171 @@
+package autograd
+
+import (
+	"krait/kernel"
+	"krait/tensor"
+)
+
+// ScanShape is the shape of a Mamba1 mixer's scan: G groups of P channels, each channel with N states. B comes as KB rows of N and C as
+// KC rows of N; each serves G/KB or G/KC neighbouring groups.
+type ScanShape struct{ G, P, N, KB, KC int }
+
+// Dim returns the number of channels.
+func (s ScanShape) Dim() int { return s.G * s.P }
+
+// Rates returns -exp(aLog) for aLog (Dim, N), in the scan's own order: (G, N, P), so that vector lanes run along channels.
+func (s ScanShape) Rates(aLog []float32) []float32 {
+	a := make([]float32, len(aLog))
+	kernel.Exp(a, aLog)
+	out := make([]float32, len(aLog))
+	for c := range s.Dim() {
+		g, i := c/s.P, c%s.P
+		for n := range s.N {
+			out[(g*s.N+n)*s.P+i] = -a[c*s.N+n]
+		}
+	}
+	return out
+}
+
+// scanChunk is the number of tokens between the states that a forward keeps for the gradient, which computes those in between again.
+const scanChunk = 32
+
+// SelectiveScan is the selective state-space model of Mamba (Gu and Dao 2023) for each channel c of group g and state n:
+//
+//	Δ_t = softplus(dt_t + dtBias),  S_t = exp(-exp(aLog)·Δ_t)·S_{t-1} + Δ_t·x_t·B_t,  y_t = Σ_n S_t·C_t + d·x_t
+//
+// x and dt (rows, Dim), b (rows, KB·N), c (rows, KC·N), dtBias and d (Dim), aLog (Dim, N), result (rows, Dim). rates is s.Rates(aLog), or nil to
+// compute it here. Tokens are computed one after another, whatever run they came in, so a token's bits depend on the tokens before it alone.
+func SelectiveScan(t *Tape, x, dt, b, c, dtBias, aLog, d *tensor.Tensor, rates []float32, shape ScanShape, runs []ScanRun) *tensor.Tensor {
+	defer t.Stop(Scan, t.Start())
+	if rates == nil {
+		rates = shape.Rates(aLog.Data)
+	}
+	s := &scan{ScanShape: shape, x: x, dt: dt, b: b, c: c, dtBias: dtBias, aLog: aLog, d: d, a: rates, runs: runs}
+	rows, dim := x.Rows(), shape.Dim()
+	s.y = t.New(rows, dim, x, dt, b, c, dtBias, aLog, d)
+	s.delta = t.Scratch(rows * dim)
+	tensor.Rows(rows, 8*dim, func(lo, hi int) {
+		delta := s.delta[lo*dim : hi*dim]
+		copy(delta, dt.Data[lo*dim:])
+		for r := 0; r < len(delta); r += dim {
+			kernel.Add(delta[r:r+dim], dtBias.Data)
+		}
+		kernel.Softplus(delta, delta)
+	})
+	recording := t.Recording(x, dt, b, c, dtBias, aLog, d)
+	if recording {
+		s.starts = make([][]float32, len(runs))
+		for i, r := range runs {
+			s.starts[i] = t.Scratch((r.Len + scanChunk - 1) / scanChunk * dim * shape.N)
+		}
+	}
+	s.forward()
+	if recording {
+		t.Record(Scan, func() { s.backward(t) })
+	}
+	return s.y
+}
+
+type scan struct {
+	ScanShape
+	x, dt, b, c, dtBias, aLog, d, y *tensor.Tensor
+	delta                           []float32 // (rows, Dim): Δ
+	a                               []float32 // (G, N, P): A
+	runs                            []ScanRun
+	starts                          [][]float32 // of each run: the state before each chunk (chunks, G, N, P), for the gradient
+}
+
+// scanWork is the number of states of a task: enough to be worth a hand-over to another core.
+const scanWork = 1 << 13
+
+func (s *scan) forward() {
+	per := max(1, min(s.G, scanWork/(s.N*s.P)))
+	blocks := (s.G + per - 1) / per
+	run := func(i int) {
+		r := i / blocks
+		lo := i % blocks * per
+		buf := scratchPool.Get().(*[]float32)
+		*buf = kernel.Grow(*buf, 2*s.N*s.P+s.P)
+		for g := lo; g < min(s.G, lo+per); g++ {
+			s.runGroup(r, g, *buf)
+		}
+		scratchPool.Put(buf)
+	}
+	if n := len(s.runs) * blocks; s.x.Rows()*s.Dim()*s.N < 1<<14 { // less than a hand-over costs
+		for i := range n {
+			run(i)
+		}
+	} else {
+		kernel.Parallel(n, run)
+	}
+	for _, r := range s.runs {
+		if r.State != nil {
+			r.State.advance(s, r)
+		}
+	}
+}
+
+// scanRow is what one token brings to a group: Δ and x (P), B and C (N), and the output (P), nil where nobody wants it.
+type scanRow struct{ y, delta, x, b, c, d []float32 }
+
+// runGroup computes a run for group g.
+func (s *scan) runGroup(run, g int, buf []float32) {
+	r := s.runs[run]
+	size := s.N * s.P
+	decay, own, dx := buf[:size], buf[size:2*size], buf[2*size:][:s.P]
+	a := s.a[g*size:][:size]
+	state := own
+	clear(state)
+	if r.State != nil {
+		committed := r.State.S[g*size:][:size]
+		for i := range r.State.len {
+			if i == r.State.kept {
+				copy(own, committed) // from here on provisional
+				committed = own
+			}
+			s.token(committed, a, decay, dx, r.State.row(s, i, g))
+		}
+		state = committed
+		if r.Provisional && r.State.kept == r.State.len {
+			copy(own, committed)
+			state = own
+		}
+	}
+	for t := range r.Len {
+		if s.starts != nil && t%scanChunk == 0 {
+			copy(s.starts[run][(t/scanChunk*s.G+g)*size:], state)
+		}
+		s.token(state, a, decay, dx, s.row(r.Start+t, g))
+	}
+}
+
+// row returns what row row of the batch brings to group g.
+func (s *scan) row(row, g int) scanRow {
+	o, p := row*s.Dim()+g*s.P, s.P
+	return scanRow{s.y.Data[o:][:p], s.delta[o:][:p], s.x.Data[o:][:p], s.b.Data[s.bAt(row, g):][:s.N], s.c.Data[s.cAt(row, g):][:s.N], s.d.Data[g*p:][:p]}
+}
+
+// bAt and cAt return where row's B and C of group g begin.
+func (s *scan) bAt(row, g int) int { return (row*s.KB + g/(s.G/s.KB)) * s.N }
+func (s *scan) cAt(row, g int) int { return (row*s.KC + g/(s.G/s.KC)) * s.N }
+
+// token advances the state (N, P) of a group by one token. decay (N, P) is left as exp(A·Δ), dx (P) as Δ·x.
+func (s *scan) token(state, a, decay, dx []float32, r scanRow) {
+	p := s.P
+	for n := range s.N {
+		kernel.Mul(decay[n*p:][:p], a[n*p:], r.delta)
+	}
+	kernel.Exp(decay, decay)
+	kernel.Mul(dx, r.delta, r.x)
+	if r.y != nil {
+		kernel.Mul(r.y, r.d, r.x)
+	}
+	for n, b := range r.b {
+		sn := state[n*p:][:p]
+		kernel.Mul(sn, sn, decay[n*p:])
+		kernel.Axpy(sn, b, dx)
+		if r.y != nil {
+			kernel.Axpy(r.y, r.c[n], sn)
+		}
+	}
+}
