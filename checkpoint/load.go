@@ -63,8 +63,11 @@ func anyExists(dir string, names ...string) bool {
 	return false
 }
 
-// Load reads a checkpoint directory. Errors name the file and the tensor or field.
+// Load reads a checkpoint directory or a GGUF file. Errors name the file and the tensor or field.
 func Load(dir string) (*Checkpoint, error) {
+	if IsGGUF(dir) {
+		return loadGGUF(dir)
+	}
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, unwrapPath(err))
 	} else if !info.IsDir() {

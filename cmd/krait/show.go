@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"krait/checkpoint"
+	"krait/gguf"
 	"krait/model"
 	"krait/recipe"
 	"krait/safetensors"
@@ -27,7 +28,7 @@ where it came from. Given one .safetensors file, show its tensors.`,
   krait example teacher
   krait show teacher/model.safetensors --json`,
 	}, func(_ *cobra.Command, args []string) error {
-		if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
+		if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() && !checkpoint.IsGGUF(args[0]) {
 			return showFile(u, args[0], asJSON)
 		}
 		return showModel(u, args[0], asJSON)
@@ -138,6 +139,8 @@ func weightBytes(name string) (int64, error) {
 			return 0, err
 		}
 		names, tensor = f.Names(), f.Tensor
+	} else if checkpoint.IsGGUF(name) {
+		return ggufBytes(name)
 	} else {
 		set, err := safetensors.OpenDir(name)
 		if err != nil {
@@ -149,6 +152,21 @@ func weightBytes(name string) (int64, error) {
 	var n int64
 	for _, name := range names {
 		t, _ := tensor(name)
+		n += int64(len(t.Data))
+	}
+	return n, nil
+}
+
+// ggufBytes returns the bytes of a GGUF file's tensors.
+func ggufBytes(name string) (int64, error) {
+	f, err := gguf.Open(name)
+	if err != nil {
+		return 0, fmt.Errorf("load %w", err)
+	}
+	defer f.Close()
+	var n int64
+	for _, name := range f.Names() {
+		t, _ := f.Tensor(name)
 		n += int64(len(t.Data))
 	}
 	return n, nil

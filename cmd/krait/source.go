@@ -63,7 +63,9 @@ func load(name string) (*loaded, error) {
 func loadTokenizer(name string) (*tokenizer.Tokenizer, error) {
 	var t *tokenizer.Tokenizer
 	var err error
-	if isEmbedded(name) {
+	if checkpoint.IsGGUF(name) {
+		t, err = checkpoint.GGUFTokenizer(name)
+	} else if isEmbedded(name) {
 		var data []byte
 		if data, err = fs.ReadFile(recipe.Stories260K(), "tokenizer.json"); err == nil {
 			t, err = tokenizer.Parse(data)
