@@ -52,9 +52,9 @@ type hfRope struct {
 	Type          string  `json:"type"`
 	RopeType      string  `json:"rope_type"`
 	RopeTheta     *number `json:"rope_theta"`
-	Factor        number  `json:"factor"`
-	LowFreq       number  `json:"low_freq_factor"`
-	HighFreq      number  `json:"high_freq_factor"`
+	Factor        float64 `json:"factor"`
+	LowFreq       float64 `json:"low_freq_factor"`
+	HighFreq      float64 `json:"high_freq_factor"`
 	OriginalMaxPE int     `json:"original_max_position_embeddings"`
 }
 
@@ -259,7 +259,7 @@ func (r *hfRope) apply(c *model.Config) error {
 	default:
 		return fmt.Errorf("rope_scaling of type %q: want linear or llama3", kind)
 	}
-	c.RopeScaling = model.RopeScaling{Type: kind, Factor: float64(r.Factor), LowFreqFactor: float64(r.LowFreq), HighFreqFactor: float64(r.HighFreq), OriginalMaxPositionEmbeddings: r.OriginalMaxPE}
+	c.RopeScaling = model.RopeScaling{Type: kind, Factor: r.Factor, LowFreqFactor: r.LowFreq, HighFreqFactor: r.HighFreq, OriginalMaxPositionEmbeddings: r.OriginalMaxPE}
 	if !(r.Factor > 0) {
 		return fmt.Errorf("rope_scaling: factor is %g, want a positive number", r.Factor)
 	}
