@@ -32,26 +32,35 @@ func (e *Engine) Generate(ctx context.Context, r Request, stats *Stats) iter.Seq
 		}
 		g := e.newGeneration(r, stats)
 		defer g.close(e)
-		err := g.prefill(ctx)
-		for err == nil {
-			if err = ctx.Err(); err != nil {
-				break
+		g.run(ctx, nil, yield)
+	}
+}
+
+// run yields the output; prefilled, which may be nil, is called when the states have seen the prompt but its last token.
+func (g *generation) run(ctx context.Context, prefilled func(), yield func(Token, error) bool) error {
+	err := g.prefill(ctx)
+	if err == nil && prefilled != nil {
+		prefilled()
+	}
+	for err == nil {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		if err = g.round(ctx); err != nil {
+			break
+		}
+		for i, token := range g.block {
+			g.stats.Tokens++
+			if i == len(g.block)-1 {
+				g.stats.FinishReason = g.finish()
 			}
-			if err = g.round(ctx); err != nil {
-				break
-			}
-			for i, token := range g.block {
-				stats.Tokens++
-				if i == len(g.block)-1 {
-					stats.FinishReason = g.finish()
-				}
-				if !yield(token, nil) || stats.FinishReason != "" {
-					return
-				}
+			if !yield(token, nil) || g.stats.FinishReason != "" {
+				return nil
 			}
 		}
-		yield(Token{}, err)
 	}
+	yield(Token{}, err)
+	return err
 }
 
 // generation is one sequence on its way.
