@@ -271,32 +271,35 @@ func llama3Scaling(divisors []float32, theta float64, original int) (map[string]
 		return nil, nil
 	}
 	for _, context := range []int{8192, original} {
-		s := hfRope{RopeType: "llama3", Factor: shortFloat(float32(factor)), LowFreq: 1, HighFreq: 4, OriginalMaxPE: context}
+		s := llama3Rope{factor: shortFloat(float32(factor)), low: 1, high: 4, context: float64(context)}
 		if context > 0 && s.makes(divisors, theta) {
-			return map[string]any{"rope_type": s.RopeType, "factor": s.Factor, "low_freq_factor": s.LowFreq, "high_freq_factor": s.HighFreq, "original_max_position_embeddings": context}, nil
+			return map[string]any{"rope_type": "llama3", "factor": s.factor, "low_freq_factor": s.low, "high_freq_factor": s.high, "original_max_position_embeddings": context}, nil
 		}
 	}
 	return nil, errors.New("rope_freqs.weight holds divisors that are not those of Llama 3's scaling")
 }
 
-// divisor returns what llama3 scaling divides the i-th of n inverse frequencies by.
-func (r *hfRope) divisor(i, n int, theta float64) float64 {
+// llama3Rope is rope_scaling of type llama3.
+type llama3Rope struct{ factor, low, high, context float64 }
+
+// divisor returns what the scaling divides the i-th of n inverse frequencies by.
+func (r *llama3Rope) divisor(i, n int, theta float64) float64 {
 	wavelen := 2 * math.Pi * math.Pow(theta, float64(i)/float64(n))
-	switch original := float64(r.OriginalMaxPE); {
-	case wavelen < original/r.HighFreq:
+	switch {
+	case wavelen < r.context/r.high:
 		return 1
-	case wavelen > original/r.LowFreq:
-		return r.Factor
+	case wavelen > r.context/r.low:
+		return r.factor
 	default:
-		smooth := (original/wavelen - r.LowFreq) / (r.HighFreq - r.LowFreq)
-		return 1 / ((1-smooth)/r.Factor + smooth)
+		smooth := (r.context/wavelen - r.low) / (r.high - r.low)
+		return 1 / ((1-smooth)/r.factor + smooth)
 	}
 }
 
 // divisorTolerance is a few units in the last place of float32, in which converters compute and store the divisors.
 const divisorTolerance = 2e-5
 
-func (r *hfRope) makes(divisors []float32, theta float64) bool {
+func (r *llama3Rope) makes(divisors []float32, theta float64) bool {
 	for i, d := range divisors {
 		if want := r.divisor(i, len(divisors), theta); !(math.Abs(float64(d)-want) <= divisorTolerance*want) {
 			return false

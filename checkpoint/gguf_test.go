@@ -142,7 +142,7 @@ func TestLlama3Scaling(t *testing.T) {
 		head, context int
 		theta         float64
 	}{{8, 128, 8192, 500000}, {32, 64, 8192, 500000}, {4, 64, 4096, 10000}} {
-		r := hfRope{Factor: c.factor, LowFreq: 1, HighFreq: 4, OriginalMaxPE: c.context}
+		r := llama3Rope{factor: c.factor, low: 1, high: 4, context: float64(c.context)}
 		divisors := make([]float32, c.head/2)
 		for i := range divisors {
 			divisors[i] = float32(r.divisor(i, len(divisors), c.theta))
