@@ -115,7 +115,7 @@ func reportSpeeds(r *DemoResult) []reportSpeed {
 	for _, s := range []struct {
 		name string
 		s    *DemoSpeculation
-	}{{"Draft model and n-grams", &r.Speculative}, {"Draft model alone", &r.DraftOnly}, {"N-grams alone", &r.NGram}} {
+	}{{"Draft and n-grams", &r.Speculative}, {"Draft alone", &r.DraftOnly}, {"N-grams alone", &r.NGram}} {
 		same := "yes"
 		if !s.s.Identical {
 			same = "no"
