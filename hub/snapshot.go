@@ -13,6 +13,7 @@ import (
 // Progress is how far a snapshot is. Say is not empty where there is something to tell: a wait, a server's silence, a fall-back.
 type Progress struct {
 	Done, Total           int64 // bytes, of the files whose size is known
+	Fetched               int64 // bytes that came over the network
 	FilesDone, FilesTotal int
 	Say                   string
 }
@@ -36,7 +37,6 @@ type pull struct {
 	mu       sync.Mutex // guards what is below, and calls of report
 	report   func(Progress)
 	progress Progress
-	fetched  int64 // bytes that came over the network
 }
 
 // Snapshot brings the files of a revision that the filter chooses into the cache, and returns where they are. What is there is not
@@ -82,7 +82,7 @@ func (c *Client) Snapshot(ctx context.Context, r Repo, f Filter, report func(Pro
 		return nil, err
 	}
 	s := p.snapshot(files)
-	s.Downloaded = p.fetched
+	s.Downloaded = p.progress.Fetched
 	return s, nil
 }
 
@@ -304,7 +304,7 @@ func (p *pull) count(n int64) {
 // received counts bytes that came over the network.
 func (p *pull) received(n int64) {
 	p.mu.Lock()
-	p.fetched += n
+	p.progress.Fetched += n
 	p.mu.Unlock()
 }
 
