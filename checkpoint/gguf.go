@@ -165,9 +165,9 @@ func ggufConfig(f *gguf.File) (map[string]any, error) {
 	if !ok {
 		return nil, errors.New("metadata key general.architecture is missing")
 	}
-	class := map[string]string{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[arch]
+	class := map[string]string{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}[arch]
 	if class == "" {
-		return nil, fmt.Errorf("architecture %q: want llama (which Mistral's files have too) or qwen2", arch)
+		return nil, fmt.Errorf("architecture %q: want llama (which Mistral's files have too), qwen2 or qwen3", arch)
 	}
 	if n, ok := f.Uint("split.count"); ok && n > 1 {
 		return nil, fmt.Errorf("the file is one of %d parts: join them first (llama-gguf-split --merge)", n)
@@ -195,7 +195,7 @@ func ggufConfig(f *gguf.File) (map[string]any, error) {
 		"rms_norm_eps": r.float("attention.layer_norm_rms_epsilon", 0), "rope_theta": r.float("rope.freq_base", 10000),
 		"tie_word_embeddings": !hasTensor(f, "output.weight"),
 	}
-	if arch == "llama" {
+	if arch != "qwen2" {
 		c["attention_bias"], c["mlp_bias"] = hasTensor(f, "blk.0.attn_output.bias"), hasTensor(f, "blk.0.ffn_gate.bias")
 	}
 	if n := r.uintOr("attention.sliding_window", 0); n > 0 {
@@ -391,7 +391,8 @@ func tokenizerFiles(f *gguf.File) (map[string][]byte, error) {
 // ggufNames are the parts of a layer's names, Hugging Face's and llama.cpp's.
 var ggufNames = strings.NewReplacer("model.embed_tokens.", "token_embd.", "model.norm.", "output_norm.", "lm_head.", "output.", "model.layers.", "blk.",
 	"input_layernorm.", "attn_norm.", "post_attention_layernorm.", "ffn_norm.", "self_attn.q_proj.", "attn_q.", "self_attn.k_proj.", "attn_k.",
-	"self_attn.v_proj.", "attn_v.", "self_attn.o_proj.", "attn_output.", "mlp.gate_proj.", "ffn_gate.", "mlp.up_proj.", "ffn_up.", "mlp.down_proj.", "ffn_down.")
+	"self_attn.v_proj.", "attn_v.", "self_attn.q_norm.", "attn_q_norm.", "self_attn.k_norm.", "attn_k_norm.",
+	"self_attn.o_proj.", "attn_output.", "mlp.gate_proj.", "ffn_gate.", "mlp.up_proj.", "ffn_up.", "mlp.down_proj.", "ffn_down.")
 
 // rotaryHead returns the width of the heads whose rows files of architecture llama keep in another order, and 0 for other tensors.
 func rotaryHead(name string, c *model.Config) int {

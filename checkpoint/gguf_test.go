@@ -21,7 +21,7 @@ const ggufGoldens = "../internal/golden/gguf/testdata"
 
 // TestGGUFGoldenLogits loads tiny models that another program turned into GGUF files and compares their logits with Transformers'.
 func TestGGUFGoldenLogits(t *testing.T) {
-	for _, name := range []string{"llama-gqa", "llama-bias", "llama-headdim", "llama-linear", "llama-rope3-type", "llama-f16", "llama-mqa-bf16", "qwen2"} {
+	for _, name := range []string{"llama-gqa", "llama-bias", "llama-headdim", "llama-linear", "llama-rope3-type", "llama-f16", "llama-mqa-bf16", "qwen2", "qwen3"} {
 		e := golden.Open(t, name)
 		c, err := Load(filepath.Join(ggufGoldens, name+".gguf"))
 		if err != nil {

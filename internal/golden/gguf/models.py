@@ -34,7 +34,7 @@ def divisors(c, s, head):
     return np.array(out, dtype=np.float32)
 
 
-for name in ["llama-gqa", "llama-bias", "llama-headdim", "llama-linear", "llama-rope3-type", "llama-f16", "llama-mqa-bf16", "qwen2"]:
+for name in ["llama-gqa", "llama-bias", "llama-headdim", "llama-linear", "llama-rope3-type", "llama-f16", "llama-mqa-bf16", "qwen2", "qwen3"]:
     folder = os.path.join(here, "..", "testdata", name)
     c = json.load(open(os.path.join(folder, "config.json")))
     arch = c["model_type"]
@@ -56,7 +56,7 @@ for name in ["llama-gqa", "llama-bias", "llama-headdim", "llama-linear", "llama-
     elif scaling:
         w.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
         w.add_tensor("rope_freqs.weight", divisors(c, scaling, head))
-    names = get_tensor_name_map(MODEL_ARCH.LLAMA if arch == "llama" else MODEL_ARCH.QWEN2, c["num_hidden_layers"])
+    names = get_tensor_name_map({"llama": MODEL_ARCH.LLAMA, "qwen2": MODEL_ARCH.QWEN2, "qwen3": MODEL_ARCH.QWEN3}[arch], c["num_hidden_layers"])
     with safe_open(os.path.join(folder, "model.safetensors"), "pt") as f:
         for k in f.keys():
             t = f.get_tensor(k)
