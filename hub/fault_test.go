@@ -349,4 +349,3 @@ func TestSilence(t *testing.T) {
 		t.Errorf("silent for ever: %v", err)
 	}
 }
-
