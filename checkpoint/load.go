@@ -108,55 +108,89 @@ func LoadFS(files fs.FS) (*Checkpoint, error) {
 
 // read reads a checkpoint whose weights are in from.
 func read(files fs.FS, from tensors) (*Checkpoint, error) {
-	c, err := readSmall(files, hintOf(from))
+	c, config, err := readSmall(files, hintOf(from))
 	if err != nil {
 		return nil, err
 	}
-	if from, err = trainingNames(&c.Model.Config, from); err != nil {
+	if err := justify(&config, from); err != nil {
+		return nil, err
+	}
+	if from, err = trainingNames(&config, from); err != nil {
+		return nil, err
+	}
+	if c.Model, err = model.New(config); err != nil {
 		return nil, err
 	}
 	return c, fill(c.Model, from)
 }
 
-// readSmall reads everything but the weights; the model's are still zero.
-func readSmall(files fs.FS, weights hint) (*Checkpoint, error) {
+// justify refuses a configuration that has more weights than the files hold, before memory is taken for them.
+func justify(c *model.Config, from tensors) error {
+	have := 0.0
+	for _, name := range from.Names() {
+		if t, ok := from.Tensor(name); ok {
+			have += float64(t.Len())
+		}
+	}
+	if want := leastWeights(c); have < want {
+		return fmt.Errorf("config.json describes a model of at least %.0f weights, the files have %.0f", want, have)
+	}
+	return nil
+}
+
+// leastWeights returns the number of weights of a configuration's matrices and no more: a float, because a hostile one overflows.
+func leastWeights(c *model.Config) float64 {
+	hidden := float64(c.HiddenSize)
+	n := float64(c.VocabSize) * hidden
+	for i := range c.NumHiddenLayers {
+		width, mlp := float64(2*c.NumAttentionHeads+2*c.NumKeyValueHeads)*float64(c.HeadDim), c.IntermediateSize
+		if m := c.Mamba; !c.IsAttention(i) {
+			width, mlp = 3*float64(m.DInner)+2*float64(m.DXB), m.IntermediateSize
+		}
+		n += hidden * (width + 3*float64(mlp))
+	}
+	return n
+}
+
+// readSmall reads everything but the weights: a checkpoint without its model, and the model's configuration.
+func readSmall(files fs.FS, weights hint) (*Checkpoint, model.Config, error) {
 	c := &Checkpoint{Files: map[string][]byte{}}
+	var mc model.Config
 	config, err := readFile(files, "config.json")
 	if err != nil {
-		return nil, err
+		return nil, mc, err
 	}
 	mamba, err := readOptional(files, "mamba_config.json")
 	if err != nil {
-		return nil, err
+		return nil, mc, err
 	}
 	mc, h, err := parseConfigFor(config, mamba, weights)
 	if err != nil {
-		return nil, err
+		return nil, mc, err
 	}
 	c.BOS, c.EOS, c.config = h.BOSTokenID, h.EOSTokenID, h.fields
 	for _, name := range carried {
 		data, err := readOptional(files, name)
 		if err != nil {
-			return nil, err
+			return nil, mc, err
 		}
 		if data != nil {
 			c.Files[name] = data
 		}
 	}
 	if err := c.generationStops(); err != nil {
-		return nil, fmt.Errorf("generation_config.json: %w", err)
+		return nil, mc, fmt.Errorf("generation_config.json: %w", err)
 	}
 	provenance, err := readOptional(files, "krait.json")
 	if err != nil {
-		return nil, err
+		return nil, mc, err
 	}
 	if provenance != nil {
 		if err := json.Unmarshal(provenance, &c.Provenance); err != nil {
-			return nil, fmt.Errorf("krait.json: %w", err)
+			return nil, mc, fmt.Errorf("krait.json: %w", err)
 		}
 	}
-	c.Model, err = model.New(mc)
-	return c, err
+	return c, mc, nil
 }
 
 // generationStops adds the end-of-text tokens that generation_config.json names: chat models list several there.

@@ -4,6 +4,7 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -57,6 +58,12 @@ func (c *Config) IsAttention(i int) bool {
 	return c.Mamba == nil || slices.Contains(c.Mamba.AttnLayers, i)
 }
 
+// maxLayers bounds the layers of a model; the deepest known have under 200.
+const maxLayers = 1 << 14
+
+// positive reports whether v is a positive number, neither infinite nor NaN.
+func positive(v float32) bool { return v > 0 && v <= math.MaxFloat32 }
+
 // Validate refuses a configuration that no model can have, naming the field.
 func (c *Config) Validate() error {
 	for _, f := range []struct {
@@ -73,9 +80,11 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("num_attention_heads %d is not a multiple of num_key_value_heads %d", c.NumAttentionHeads, c.NumKeyValueHeads)
 	case c.HeadDim%2 != 0:
 		return fmt.Errorf("head_dim %d is odd, so its halves cannot be rotated", c.HeadDim)
-	case !(c.RMSNormEps > 0):
+	case c.NumHiddenLayers > maxLayers:
+		return fmt.Errorf("num_hidden_layers is %d, more than any model has", c.NumHiddenLayers)
+	case !positive(c.RMSNormEps):
 		return fmt.Errorf("rms_norm_eps is %g, want a positive number", c.RMSNormEps)
-	case !(c.RopeTheta > 0):
+	case !positive(float32(c.RopeTheta)):
 		return fmt.Errorf("rope_theta is %g, want a positive number", c.RopeTheta)
 	case c.SlidingWindow < 0:
 		return fmt.Errorf("sliding_window is %d, want a positive number or null", c.SlidingWindow)
@@ -100,7 +109,7 @@ func (m *MambaConfig) validate(c *Config) error {
 		return fmt.Errorf("mamba_config: d_xb %d does not divide %d heads of width %d into equal groups", m.DXB, m.NGroups, m.DState)
 	case m.DTRank < 0 || m.DTRank > 0 && (m.Identity || m.ZBias || m.NoNorm):
 		return fmt.Errorf("mamba_config: dt_rank %d, activation, z_bias and rmsnorm do not go together in one layer", m.DTRank)
-	case !(m.RMSNormEps > 0):
+	case !positive(m.RMSNormEps):
 		return fmt.Errorf("mamba_config: rms_norm_eps is %g, want a positive number", m.RMSNormEps)
 	}
 	return CheckAttnLayers(m.AttnLayers, c.NumHiddenLayers)
