@@ -140,16 +140,14 @@ func justify(c *model.Config, from tensors) error {
 
 // leastWeights returns the number of weights of a configuration's matrices and no more: a float, because a hostile one overflows.
 func leastWeights(c *model.Config) float64 {
-	hidden := float64(c.HiddenSize)
-	n := float64(c.VocabSize) * hidden
-	for i := range c.NumHiddenLayers {
-		width, mlp := float64(2*c.NumAttentionHeads+2*c.NumKeyValueHeads)*float64(c.HeadDim), c.IntermediateSize
-		if m := c.Mamba; !c.IsAttention(i) {
-			width, mlp = 3*float64(m.DInner)+2*float64(m.DXB), m.IntermediateSize
-		}
-		n += hidden * (width + 3*float64(mlp))
+	hidden, layers := float64(c.HiddenSize), float64(c.NumHiddenLayers)
+	attention := float64(2*c.NumAttentionHeads+2*c.NumKeyValueHeads)*float64(c.HeadDim) + 3*float64(c.IntermediateSize) // columns of a layer
+	n, attn := float64(c.VocabSize), layers
+	if m := c.Mamba; m != nil {
+		attn = float64(len(m.AttnLayers))
+		n += (layers - attn) * (3*float64(m.DInner) + 2*float64(m.DXB) + 3*float64(m.IntermediateSize))
 	}
-	return n
+	return hidden * (n + attn*attention)
 }
 
 // readSmall reads everything but the weights: a checkpoint without its model, and the model's configuration.

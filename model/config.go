@@ -59,7 +59,7 @@ func (c *Config) IsAttention(i int) bool {
 }
 
 // maxLayers bounds the layers of a model; the deepest known have under 200.
-const maxLayers = 1 << 14
+const maxLayers = 1 << 20
 
 // positive reports whether v is a positive number, neither infinite nor NaN.
 func positive(v float32) bool { return v > 0 && v <= math.MaxFloat32 }
@@ -117,13 +117,15 @@ func (m *MambaConfig) validate(c *Config) error {
 
 // CheckAttnLayers refuses a list of attention layers that does not fit a model of n layers.
 func CheckAttnLayers(layers []int, n int) error {
-	for i, l := range layers {
+	seen := map[int]bool{}
+	for _, l := range layers {
 		if l < 0 || l >= n {
 			return fmt.Errorf("attn_layers: %d is not a layer of a model with %d layers (0…%d)", l, n, n-1)
 		}
-		if slices.Contains(layers[:i], l) {
+		if seen[l] {
 			return fmt.Errorf("attn_layers: %d stands twice", l)
 		}
+		seen[l] = true
 	}
 	return nil
 }
