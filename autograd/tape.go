@@ -59,6 +59,21 @@ func (t *Tape) Reset() {
 	t.arena.Reset()
 }
 
+// Forgets reports whether memory on the tape can be taken back before Reset: a tape that records needs all of it for the gradients, and
+// the heap of a nil tape takes care of itself.
+func (t *Tape) Forgets() bool { return t != nil && !t.record }
+
+// Place returns where the tape's memory stands, for Release.
+func (t *Tape) Place() tensor.Place { return t.arena.Place() }
+
+// Release takes back all tensors made since the tape stood at p. The tape must be one that Forgets.
+func (t *Tape) Release(p tensor.Place) {
+	if t.record {
+		panic("autograd: Release on a tape that records")
+	}
+	t.arena.Release(p)
+}
+
 // Bytes returns the memory that the tape holds for activations.
 func (t *Tape) Bytes() int { return t.arena.Bytes() }
 

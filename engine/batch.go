@@ -113,12 +113,8 @@ func (b *batch) compose() {
 // step feeds a run of every sequence, appends a token to those past their prompt, and hands out the finished.
 func (b *batch) step() error {
 	b.compose()
-	tape := b.tape
+	tape, m := b.tape, b.engine.Target
 	tape.Reset()
-	if len(b.fed.Tokens) > max(2*b.width, arenaRows) {
-		tape = nil // there are prompts among them: see tapeFor
-	}
-	m := b.engine.Target
 	hidden := m.Forward(tape, b.fed) // (rows, hidden)
 	if len(b.ready) == 0 {
 		return nil

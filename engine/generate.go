@@ -130,22 +130,10 @@ func feed(ctx context.Context, t *autograd.Tape, m *model.Model, s *model.State,
 			return err
 		}
 		piece := tokens[s.Len():pieceEnd(s.Len(), len(tokens))]
-		m.Forward(tapeFor(t, len(piece)), model.Single(piece, s))
+		t.Reset()
+		m.Forward(t, model.Single(piece, s))
 	}
 	return nil
-}
-
-// arenaRows is the number of rows up to which a step's activations stay in an arena.
-const arenaRows = 64
-
-// tapeFor returns t, reset, for a step of few rows, and no tape for a longer one: an arena would hold the activations of all layers at
-// once, and for good, where the heap can take back those of each layer.
-func tapeFor(t *autograd.Tape, rows int) *autograd.Tape {
-	if rows > arenaRows {
-		return nil
-	}
-	t.Reset()
-	return t
 }
 
 // pieceEnd returns where the piece of a prefill that begins at position from ends.

@@ -77,11 +77,27 @@ func (b *Block) Forward(t *autograd.Tape, x *tensor.Tensor, l *layout, layer int
 func (m *Model) Forward(t *autograd.Tape, b Batch) *tensor.Tensor {
 	l := m.layout(t, b)
 	x := autograd.Embed(t, m.EmbedTokens, b.Tokens)
-	for i, block := range m.Blocks {
-		x = block.Forward(t, x, l, i)
+	if t.Forgets() {
+		x = m.forwardInPlace(t, x, l)
+	} else {
+		for i, block := range m.Blocks {
+			x = block.Forward(t, x, l, i)
+		}
 	}
 	l.done()
 	return m.Norm.Forward(t, x)
+}
+
+// forwardInPlace runs the blocks with the activations of one block at a time in memory: the rows go back and forth between two places.
+func (m *Model) forwardInPlace(t *autograd.Tape, x *tensor.Tensor, l *layout) *tensor.Tensor {
+	spare := t.New(x.Rows(), x.Cols())
+	for i, block := range m.Blocks {
+		p := t.Place()
+		copy(spare.Data, block.Forward(t, x, l, i).Data)
+		t.Release(p)
+		x, spare = spare, x
+	}
+	return x
 }
 
 // MixerTraces returns, for each layer, the input of its mixer (after the norm) and the mixer's output, both (rows, hidden): what layer-local

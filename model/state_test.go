@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"krait/autograd"
 	"krait/tensor"
 )
 
@@ -235,6 +236,26 @@ func TestBadConfigurations(t *testing.T) {
 		spoil(&c)
 		if _, err := New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one about %s", err, want)
+		}
+	}
+}
+
+// TestScratchTape checks that a tape which takes memory back after every block gives the bits of one that does not, and stays small.
+func TestScratchTape(t *testing.T) {
+	tokens := make([]int32, 120)
+	for i := range tokens {
+		tokens[i] = int32(i*i) % 13
+	}
+	for n, m := range fuzzModels(t) {
+		tape := autograd.NewScratch()
+		want := m.Forward(nil, Single(tokens, nil))
+		for range 3 {
+			tape.Reset()
+			for i, v := range m.Forward(tape, Single(tokens, nil)).Data {
+				if v != want.Data[i] {
+					t.Fatalf("model %d: element %d is %g on a scratch tape, want %g", n, i, v, want.Data[i])
+				}
+			}
 		}
 	}
 }

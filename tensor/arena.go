@@ -54,6 +54,15 @@ func (a *Arena) Tensor(rows, cols int) *Tensor {
 	return &a.heads[i]
 }
 
+// Place is a point in the life of an arena, to go back to.
+type Place struct{ chunk, used, nHeads int }
+
+// Place returns where the arena stands.
+func (a *Arena) Place() Place { return Place{a.chunk, a.used, a.nHeads} }
+
+// Release takes back everything that was handed out since the arena stood at p.
+func (a *Arena) Release(p Place) { a.chunk, a.used, a.nHeads = p.chunk, p.used, p.nHeads }
+
 // Reset takes back everything that was handed out.
 func (a *Arena) Reset() { a.chunk, a.used, a.nHeads = 0, 0, 0 }
 
