@@ -35,6 +35,8 @@ type table struct {
 	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
 	peak             func(turns int) // runs multiply-adds on registers
 	peakFlops        float64         // operations in a turn
+	narrow           [panelFormats]narrow
+	stream           func(p []byte) // reads memory
 	mulPanel         func(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool)
 }
 
@@ -48,6 +50,7 @@ var portable = table{
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
 	gemm: gemmPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
+	narrow: narrowPortable, stream: streamPortable,
 }
 
 var (

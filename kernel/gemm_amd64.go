@@ -85,12 +85,6 @@ func (v *bView) at(j int) unsafe.Pointer {
 	return unsafe.Add(v.base, j/v.width*v.panel+j%v.width*4)
 }
 
-func checkMatrix(name string, data []float32, rows, cols, stride int) {
-	if rows > 0 && cols > 0 && (stride < cols && rows > 1 || (rows-1)*stride+cols > len(data)) {
-		panic("kernel: matrix " + name + " does not fit its slice")
-	}
-}
-
 func newProduct(g *geometry, c []float32, ldc int, a, b Operand, m, n, k int, add bool) product {
 	checkMatrix("C", c, m, n, ldc)
 	if a.Trans {

@@ -362,6 +362,155 @@ func conv1DGrad4AVX512(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *
 func ssdStepAVX512(a *ssdArgs)
 
 //go:noescape
+func panelQ8AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ8AVX512 runs the kernel for n ≤ 8 rows.
+func panelQ8AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ8AVX512_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ8AVX512_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ8AVX512_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ8AVX512_4(k, w, x, ldx, y, ldy)
+	case 5:
+		panelQ8AVX512_5(k, w, x, ldx, y, ldy)
+	case 6:
+		panelQ8AVX512_6(k, w, x, ldx, y, ldy)
+	case 7:
+		panelQ8AVX512_7(k, w, x, ldx, y, ldy)
+	case 8:
+		panelQ8AVX512_8(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelQ4AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ4AVX512 runs the kernel for n ≤ 8 rows.
+func panelQ4AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ4AVX512_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ4AVX512_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ4AVX512_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ4AVX512_4(k, w, x, ldx, y, ldy)
+	case 5:
+		panelQ4AVX512_5(k, w, x, ldx, y, ldy)
+	case 6:
+		panelQ4AVX512_6(k, w, x, ldx, y, ldy)
+	case 7:
+		panelQ4AVX512_7(k, w, x, ldx, y, ldy)
+	case 8:
+		panelQ4AVX512_8(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelBF16AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelBF16AVX512 runs the kernel for n ≤ 8 rows.
+func panelBF16AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelBF16AVX512_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelBF16AVX512_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelBF16AVX512_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelBF16AVX512_4(k, w, x, ldx, y, ldy)
+	case 5:
+		panelBF16AVX512_5(k, w, x, ldx, y, ldy)
+	case 6:
+		panelBF16AVX512_6(k, w, x, ldx, y, ldy)
+	case 7:
+		panelBF16AVX512_7(k, w, x, ldx, y, ldy)
+	case 8:
+		panelBF16AVX512_8(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+// streamAVX512 reads n bytes from p, a multiple of 512
+//
+//go:noescape
+func streamAVX512(p *byte, n int)
+
+//go:noescape
 func tileAVX2_6x2packed(t *tile)
 
 //go:noescape
@@ -599,6 +748,105 @@ func conv1DGrad4AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *fl
 
 //go:noescape
 func ssdStepAVX2(a *ssdArgs)
+
+//go:noescape
+func panelQ8AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ8AVX2 runs the kernel for n ≤ 4 rows.
+func panelQ8AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ8AVX2_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ8AVX2_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ8AVX2_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ8AVX2_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelQ4AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ4AVX2 runs the kernel for n ≤ 4 rows.
+func panelQ4AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ4AVX2_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ4AVX2_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ4AVX2_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ4AVX2_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelBF16AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelBF16AVX2 runs the kernel for n ≤ 4 rows.
+func panelBF16AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelBF16AVX2_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelBF16AVX2_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelBF16AVX2_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelBF16AVX2_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+// quantizeRowAVX2 writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift
+//
+//go:noescape
+func quantizeRowAVX2(dst *byte, x *float32, groups, shift int)
+
+// brainRowAVX2 sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16
+//
+//go:noescape
+func brainRowAVX2(dst *byte, x *float32, n int)
+
+// streamAVX2 reads n bytes from p, a multiple of 512
+//
+//go:noescape
+func streamAVX2(p *byte, n int)
 
 //go:noescape
 func ropeRow4(x, cos, sin []float32, heads int, sign float32)

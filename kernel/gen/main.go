@@ -29,6 +29,8 @@ func generate() map[string]string {
 		g.norms()
 		g.rope()
 		g.scans()
+		g.quantPanels()
+		g.stream()
 	}
 	g.rope4()
 	return map[string]string{"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations()}

@@ -1,0 +1,493 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The narrow panels. A q8 superblock holds 64 k of 16 rows: 16 times 64 bytes, each 4 k of the 16 rows as q+128, then 2 times 16 f16
+// scales. A q4 superblock holds nibbles q+8: for each half of 32 k, 4 times 64 bytes whose low nibbles are 4 k of the 16 rows and whose
+// high nibbles are the 4 k 16 further on. A bf16 panel holds 32 rows: [k/2][32][2]. Activations are one row after the other, in groups
+// of 32 for q8 and q4: 32 bytes, the f32 scale, and the int32 that the products' sum begins with, so that the bias of the weights is free.
+const (
+	q8Block, q4Block = 1088, 576
+	quantGroup       = 40 // bytes of a group of activations
+	quantScale       = 32
+	quantOffset      = 36
+)
+
+// panelParams: n rows of y, each ldy bytes after the last, get the products of k columns of the panel w with n rows of x added, each ldx
+// bytes after the last.
+const panelParams = "k int, w, x *byte, ldx int, y *float32, ldy int"
+
+// quantPanels writes the kernels of narrow panels, one for each number of rows.
+func (g *gen) quantPanels() {
+	if g.lanes == 16 {
+		for _, bits := range []int{8, 4} {
+			g.perRows(fmt.Sprintf("panelQ%d", bits), 8, func(n int) { g.panelVNNI(n, bits) })
+		}
+		g.perRows("panelBF16", 8, g.panelBF16Dot)
+		return
+	}
+	g.perRows("panelQ8", 4, g.panelSign)
+	g.perRows("panelQ4", 4, g.panelNibble)
+	g.perRows("panelBF16", 4, g.panelWiden)
+	g.quantizeRow()
+	g.brainRow()
+}
+
+// perRows writes the kernels for 1…most rows and the function that chooses among them.
+func (g *gen) perRows(name string, most int, write func(n int)) {
+	name += g.name
+	var cases strings.Builder
+	for n := 1; n <= most; n++ {
+		g.function(fmt.Sprintf("%s_%d", name, n), panelParams, "", "")
+		g.load("k", "CX")
+		g.load("w", "BX")
+		g.load("x", "AX")
+		g.load("ldx", "R8")
+		g.load("y", "DI")
+		g.load("ldy", "SI")
+		if n > 3 {
+			g.f("LEAQ (R8)(R8*2), R9")
+		}
+		if n > 5 {
+			g.f("LEAQ (AX)(R8*4), R10")
+			g.f("ADDQ R8, R10")
+		}
+		write(n)
+		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(k, w, x, ldx, y, ldy)\n", n, name, n)
+	}
+	fmt.Fprintf(&g.stubs, "\n// %s runs the kernel for n ≤ %d rows.\n", name, most)
+	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, panelParams, cases.String())
+}
+
+// advance moves the pointers of x and the weights and loops while k columns are left.
+func (g *gen) advance(n, xBytes, wBytes, k int, loop string) {
+	g.f("ADDQ $%d, AX", xBytes)
+	if n > 5 {
+		g.f("ADDQ $%d, R10", xBytes)
+	}
+	g.f("ADDQ $%d, BX", wBytes)
+	g.f("SUBQ $%d, CX", k)
+	g.f("JG %s", loop)
+}
+
+// eachY calls f with the address of each row of y in turn; DX walks.
+func (g *gen) eachY(n int, f func(i int, addr string)) {
+	g.f("MOVQ DI, DX")
+	for i := range n {
+		f(i, "(DX)")
+		if i < n-1 {
+			g.f("ADDQ SI, DX")
+		}
+	}
+}
+
+// fetchAhead is the distance at which several rows fetch weights: with more work to a cache line, the processor's own fetching is late.
+const fetchAhead = 4096
+
+// panelVNNI is the AVX-512 kernel: one dot product instruction for 4 k of 16 rows, sums of a group in int32, then one multiply-add.
+func (g *gen) panelVNNI(n, bits int) {
+	block := map[int]int{8: q8Block, 4: q4Block}[bits]
+	const sums, scales, product, mask = 8, 26, 27, 31
+	g.eachY(n, func(i int, addr string) { g.f("VMOVUPS %s, Z%d", addr, i) })
+	if bits == 4 {
+		g.f("VMOVUPS %s, Z%d", g.bits("nibbles", 0x0f0f0f0f), mask)
+	}
+	loop := g.newLabel("loop")
+	g.label(loop)
+	if n > 2 {
+		for o := 0; o < block; o += 64 {
+			g.f("PREFETCHT0 %d(BX)", fetchAhead+o)
+		}
+	}
+	for half := range 2 {
+		x := half * quantGroup
+		for i := range n {
+			g.f("VPBROADCASTD %d%s, Z%d", x+quantOffset, aAddress(i), sums+i)
+		}
+		dot := func(w, k int) {
+			for i := range n {
+				g.f("VPDPBUSD.BCST %d%s, Z%d, Z%d", x+k, aAddress(i), w, sums+i)
+			}
+		}
+		for t := range bits {
+			if bits == 8 {
+				w := 24 + t%2
+				g.f("VMOVDQU32 %d(BX), Z%d", half*512+t*64, w)
+				dot(w, 4*t)
+				continue
+			}
+			g.f("VMOVDQU32 %d(BX), Z24", half*256+t*64)
+			g.f("VPSRLD $4, Z24, Z25")
+			g.f("VPANDD Z%d, Z24, Z24", mask)
+			g.f("VPANDD Z%d, Z25, Z25", mask)
+			dot(24, 4*t)
+			dot(25, 16+4*t)
+		}
+		g.f("VCVTPH2PS %d(BX), Z%d", block-64+32*half, scales)
+		for i := range n {
+			g.f("VCVTDQ2PS Z%d, Z%[1]d", sums+i)
+			g.f("VMULPS.BCST %d%s, Z%d, Z%d", x+quantScale, aAddress(i), scales, product+i%2)
+			g.f("VFMADD231PS Z%d, Z%d, Z%d", product+i%2, sums+i, i)
+		}
+	}
+	g.advance(n, 2*quantGroup, block, 64, loop)
+	g.eachY(n, func(i int, addr string) { g.f("VMOVUPS Z%d, %s", i, addr) })
+	g.ret()
+}
+
+// yAddress is the address of half h (8 columns) of row i of y in the AVX2 kernels; R11 holds three strides.
+func yAddress(i, h int) string {
+	return fmt.Sprintf("%d(DI)", 32*h) + []string{"", "(SI*1)", "(SI*2)", "(R11*1)"}[i]
+}
+
+// scaleAndAdd turns the int32 sums of row i in registers 2i and 2i+1 into float32 and adds them, scaled, to y. The weights' scales
+// are in registers 8 and 9.
+func (g *gen) scaleAndAdd(i, x int) {
+	g.f("VBROADCASTSS %d%s, Y13", x+quantScale, aAddress(i))
+	for h := range 2 {
+		g.f("VCVTDQ2PS Y%d, Y%[1]d", 2*i+h)
+		g.f("VMULPS Y13, Y%d, Y14", 8+h)
+		g.f("VFMADD213PS %s, Y14, Y%d", yAddress(i, h), 2*i+h)
+		g.f("VMOVUPS Y%d, %s", 2*i+h, yAddress(i, h))
+	}
+}
+
+// fetchLines fetches the cache lines from…to of the weights ahead.
+func (g *gen) fetchLines(n, from, to int) {
+	for l := from; l < to && n > 2; l++ {
+		g.f("PREFETCHT0 %d(BX)", fetchAhead+64*l)
+	}
+}
+
+// panelSign is the exact AVX2 kernel for q8: |w| unsigned times x with the sign of w, so that a pair's sum, at most 2·127·127, fits
+// int16; two would not.
+func (g *gen) panelSign(n int) {
+	if n > 3 {
+		g.f("LEAQ (SI)(SI*2), R11")
+	}
+	g.f("VMOVDQU %s, Y15", g.bits("words1", 0x00010001))
+	loop := g.newLabel("loop")
+	g.label(loop)
+	for half := range 2 {
+		x := half * quantGroup
+		for i := range 2 * n {
+			g.zero(i)
+		}
+		for t := range 8 {
+			g.fetchLines(n, half*8+t, half*8+t+1)
+			for h := range 2 {
+				g.f("VMOVDQU %d(BX), Y%d", half*512+t*64+h*32, 8+h)
+				g.f("VPXOR %s, Y%d, Y%[2]d", g.bits("bytes80", 0x80808080), 8+h)
+				g.f("VPABSB Y%d, Y%d", 8+h, 10+h)
+			}
+			for i := range n {
+				g.f("VPBROADCASTD %d%s, Y12", x+4*t, aAddress(i))
+				for h := range 2 {
+					g.f("VPSIGNB Y%d, Y12, Y%d", 8+h, 13+h)
+				}
+				for h := range 2 {
+					g.f("VPMADDUBSW Y%d, Y%d, Y%[1]d", 13+h, 10+h)
+				}
+				for h := range 2 {
+					g.f("VPMADDWD Y15, Y%d, Y%[1]d", 13+h)
+				}
+				for h := range 2 {
+					g.f("VPADDD Y%d, Y%d, Y%[2]d", 13+h, 2*i+h)
+				}
+			}
+		}
+		for h := range 2 {
+			g.f("VCVTPH2PS %d(BX), Y%d", q8Block-64+32*half+16*h, 8+h)
+		}
+		for i := range n {
+			g.scaleAndAdd(i, x)
+		}
+	}
+	g.fetchLines(n, 16, 17)
+	g.advance(n, 2*quantGroup, q8Block, 64, loop)
+	g.ret()
+}
+
+// panelNibble is the exact AVX2 kernel for q4: nibbles are the unsigned operand, so a pair's sum is at most 2·15·127, and the 8 of a
+// group add up in int16.
+func (g *gen) panelNibble(n int) {
+	if n > 3 {
+		g.f("LEAQ (SI)(SI*2), R11")
+	}
+	g.f("VMOVDQU %s, Y15", g.bits("nibbles", 0x0f0f0f0f))
+	loop := g.newLabel("loop")
+	g.label(loop)
+	for half := range 2 {
+		x := half * quantGroup
+		first := true
+		dot := func(w, k int) {
+			for i := range n {
+				g.f("VPBROADCASTD %d%s, Y12", x+k, aAddress(i))
+				for h := range 2 {
+					to := 13 + h
+					if first {
+						to = 2*i + h
+					}
+					g.f("VPMADDUBSW Y12, Y%d, Y%d", w+h, to)
+				}
+				for h := 0; h < 2 && !first; h++ {
+					g.f("VPADDW Y%d, Y%d, Y%[2]d", 13+h, 2*i+h)
+				}
+			}
+			first = false
+		}
+		for t := range 4 {
+			g.fetchLines(n, half*4+t, half*4+t+1)
+			for h := range 2 {
+				g.f("VMOVDQU %d(BX), Y%d", half*256+t*64+h*32, 10+h)
+				g.f("VPAND Y15, Y%d, Y%d", 10+h, 8+h)
+			}
+			for h := range 2 {
+				g.f("VPSRLW $4, Y%d, Y%[1]d", 10+h)
+				g.f("VPAND Y15, Y%d, Y%[1]d", 10+h)
+			}
+			dot(8, 4*t)
+			dot(10, 16+4*t)
+		}
+		for h := range 2 {
+			g.f("VCVTPH2PS %d(BX), Y%d", q4Block-64+32*half+16*h, 8+h)
+		}
+		for i := range n {
+			g.f("VPBROADCASTD %d%s, Y12", x+quantOffset, aAddress(i))
+			for h := range 2 {
+				g.f("VPMADDWD %s, Y%d, Y%[2]d", g.bits("words1", 0x00010001), 2*i+h)
+				g.f("VPADDD Y12, Y%d, Y%[1]d", 2*i+h)
+			}
+			g.scaleAndAdd(i, x)
+		}
+	}
+	g.fetchLines(n, 8, 9)
+	g.advance(n, 2*quantGroup, q4Block, 64, loop)
+	g.ret()
+}
+
+// dotBF16 encodes VDPBF16PS src2, src1, dst on 512-bit registers, which the assembler lacks: EVEX.512.F3.0F38.W0 52 /r.
+func (g *gen) dotBF16(src2, src1, dst int) {
+	inverted := func(x, b int) int { return 1 ^ x>>b&1 }
+	p0 := inverted(dst, 3)<<7 | inverted(src2, 4)<<6 | inverted(src2, 3)<<5 | inverted(dst, 4)<<4 | 2
+	p1 := (^src1&15)<<3 | 1<<2 | 2
+	p2 := 2<<5 | inverted(src1, 4)<<3
+	g.f("LONG $0x%02x%02x%02x62; WORD $0x%02x52 // VDPBF16PS Z%d, Z%d, Z%d", p2, p1, p0, 0xc0|(dst&7)<<3|src2&7, src2, src1, dst)
+}
+
+// panelBF16Dot is the kernel for processors that multiply bf16: two accumulators of 16 columns a row.
+func (g *gen) panelBF16Dot(n int) {
+	g.eachY(n, func(i int, addr string) {
+		g.f("VMOVUPS %s, Z%d", addr, 2*i)
+		g.f("VMOVUPS 64%s, Z%d", addr, 2*i+1)
+	})
+	loop := g.newLabel("loop")
+	g.label(loop)
+	const pairs = 4
+	for u := range pairs {
+		if n > 2 {
+			g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u)
+			g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+64)
+		}
+		w := 24 + 2*(u%2)
+		g.f("VMOVDQU32 %d(BX), Z%d", 128*u, w)
+		g.f("VMOVDQU32 %d(BX), Z%d", 128*u+64, w+1)
+		for i := range n {
+			t := 28 + i%4
+			g.f("VPBROADCASTD %d%s, Z%d", 4*u, aAddress(i), t)
+			g.dotBF16(t, w, 2*i)
+			g.dotBF16(t, w+1, 2*i+1)
+		}
+	}
+	g.advance(n, 4*pairs, 128*pairs, 2*pairs, loop)
+	g.eachY(n, func(i int, addr string) {
+		g.f("VMOVUPS Z%d, %s", 2*i, addr)
+		g.f("VMOVUPS Z%d, 64%s", 2*i+1, addr)
+	})
+	g.ret()
+}
+
+// panelWiden is the AVX2 kernel for bf16: both operands are widened to float32, one multiply-add an element, in k order. Up to two rows
+// take all 32 columns at a time; more take 16, twice.
+func (g *gen) panelWiden(n int) {
+	vecs := 4
+	if n > 2 {
+		vecs = 2
+	}
+	if n > 3 {
+		g.f("LEAQ (SI)(SI*2), R11")
+	}
+	high := g.bits("highWords", 0xffff0000)
+	const weight, even, odd = 8, 12, 13
+	for v0 := 0; v0 < 4; v0 += vecs {
+		each := func(f func(acc, i, v int)) {
+			for i := range n {
+				for v := range vecs {
+					f(i*vecs+v, i, v0+v)
+				}
+			}
+		}
+		if v0 > 0 {
+			g.load("k", "CX")
+			g.load("w", "BX")
+			g.load("x", "AX")
+		}
+		each(func(acc, i, v int) { g.f("VMOVUPS %s, Y%d", yAddress(i, v), acc) })
+		loop := g.newLabel("loop")
+		g.label(loop)
+		const pairs = 2
+		for u := range pairs {
+			if n > 2 && v0 == 0 {
+				g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u)
+				g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+64)
+			}
+			for v := range vecs {
+				g.f("VMOVDQU %d(BX), Y%d", 128*u+32*(v0+v), weight+v)
+			}
+			for i := range n {
+				g.f("VPBROADCASTD %d%s, Y%d", 4*u, aAddress(i), odd)
+				g.f("VPSLLD $16, Y%d, Y%d", odd, even)
+				g.f("VPAND %s, Y%d, Y%[2]d", high, odd)
+				for v := range vecs {
+					g.f("VPSLLD $16, Y%d, Y%d", weight+v, 14+v%2)
+					g.f("VFMADD231PS Y%d, Y%d, Y%d", 14+v%2, even, i*vecs+v)
+				}
+				for v := range vecs {
+					g.f("VPAND %s, Y%d, Y%d", high, weight+v, 14+v%2)
+					g.f("VFMADD231PS Y%d, Y%d, Y%d", 14+v%2, odd, i*vecs+v)
+				}
+			}
+		}
+		g.advance(n, 4*pairs, 128*pairs, 2*pairs, loop)
+		each(func(acc, i, v int) { g.f("VMOVUPS Y%d, %s", acc, yAddress(i, v)) })
+	}
+	g.ret()
+}
+
+// reduceInts combines the lanes of Y register r into all lanes of its X name.
+func (g *gen) reduceInts(op string, r, tmp int) {
+	g.f("VEXTRACTI128 $1, Y%d, X%d", r, tmp)
+	g.f("%s X%d, X%d, X%[3]d", op, tmp, r)
+	for _, order := range []string{"0x4e", "0xb1"} {
+		g.f("VPSHUFD $%s, X%d, X%d", order, r, tmp)
+		g.f("%s X%d, X%d, X%[3]d", op, tmp, r)
+	}
+}
+
+// quantizeRow writes groups of 32 activations as the panel kernels read them. The largest magnitude is found on the bits, so that NaN
+// and Inf win, and scale + (scale-scale) makes a NaN of both.
+func (g *gen) quantizeRow() {
+	g.function("quantizeRow"+g.name, "dst *byte, x *float32, groups, shift int", "",
+		"writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift")
+	g.load("dst", "DI")
+	g.load("x", "SI")
+	g.load("groups", "BX")
+	g.load("shift", "CX")
+	const order, tiny, inverse127, all127, magnitude = 11, 12, 13, 14, 15
+	g.f("MOVQ $0x0703060205010400, DX")
+	g.f("VMOVQ DX, X%d", order)
+	g.f("VPMOVZXBD X%d, Y%[1]d", order)
+	g.f("VMOVUPS %s, Y%d", g.bits("quantTiny", 0x0d800000), tiny)
+	g.f("VMOVUPS %s, Y%d", g.constant("inverse127", 1.0/127), inverse127)
+	g.f("VMOVUPS %s, Y%d", g.constant("all127", 127), all127)
+	g.f("VMOVUPS %s, Y%d", g.bits("magnitude", 0x7fffffff), magnitude)
+	loop := g.newLabel("loop")
+	g.label(loop)
+	for v := range 4 {
+		g.f("VMOVUPS %d(SI), Y%d", 32*v, v)
+		g.f("VPAND Y%d, Y%d, Y%d", magnitude, v, 4+v)
+	}
+	g.f("VPMAXSD Y5, Y4, Y4")
+	g.f("VPMAXSD Y7, Y6, Y6")
+	g.f("VPMAXSD Y6, Y4, Y4")
+	g.reduceInts("VPMAXSD", 4, 5)
+	g.f("VDIVSS X4, X%d, X5", all127)
+	g.f("VMULSS X%d, X4, X6", inverse127)
+	g.f("VSUBSS X6, X6, X7")
+	g.f("VADDSS X7, X6, X6")
+	g.f("VCMPPS $1, X%d, X4, X7", tiny)
+	g.f("VANDNPS X5, X7, X5")
+	g.f("VANDNPS X6, X7, X6")
+	g.f("VBROADCASTSS X5, Y5")
+	for v := range 4 {
+		g.f("VMULPS Y5, Y%d, Y%[1]d", v)
+		g.f("VCVTPS2DQ Y%d, Y%[1]d", v)
+	}
+	g.f("VPADDD Y0, Y1, Y8")
+	g.f("VPADDD Y2, Y3, Y9")
+	g.f("VPADDD Y9, Y8, Y8")
+	g.reduceInts("VPADDD", 8, 9)
+	g.f("VMOVD X8, DX")
+	g.f("SHLL CX, DX")
+	g.f("NEGL DX")
+	g.f("VPACKSSDW Y1, Y0, Y0")
+	g.f("VPACKSSDW Y3, Y2, Y2")
+	g.f("VPACKSSWB Y2, Y0, Y0")
+	g.f("VPERMD Y0, Y%d, Y0", order)
+	g.f("VMOVDQU Y0, (DI)")
+	g.f("VMOVSS X6, %d(DI)", quantScale)
+	g.f("MOVL DX, %d(DI)", quantOffset)
+	g.f("ADDQ $128, SI")
+	g.f("ADDQ $%d, DI", quantGroup)
+	g.f("DECQ BX")
+	g.f("JNZ %s", loop)
+	g.ret()
+}
+
+// brainRow rounds float32 to bf16, to nearest even; a NaN becomes the quiet NaN.
+func (g *gen) brainRow() {
+	g.function("brainRow"+g.name, "dst *byte, x *float32, n int", "", "sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16")
+	g.load("dst", "DI")
+	g.load("x", "SI")
+	g.load("n", "CX")
+	g.f("VMOVUPS %s, Y15", g.bits("one32", 1))
+	g.f("VMOVUPS %s, Y14", g.bits("roundHalf", 0x7fff))
+	g.f("VMOVUPS %s, Y13", g.bits("quietNaN", 0x7fc0))
+	loop := g.newLabel("loop")
+	g.label(loop)
+	for v := range 2 {
+		g.f("VMOVUPS %d(SI), Y%d", 32*v, v)
+		g.f("VCMPPS $3, Y%d, Y%[1]d, Y%d", v, 4+v)
+		g.f("VPSRLD $16, Y%d, Y%d", v, 2+v)
+		g.f("VPAND Y15, Y%d, Y%[1]d", 2+v)
+		g.f("VPADDD Y14, Y%d, Y%[1]d", 2+v)
+		g.f("VPADDD Y%d, Y%d, Y%[2]d", 2+v, v)
+		g.f("VPSRLD $16, Y%d, Y%[1]d", v)
+		g.f("VPBLENDVB Y%d, Y13, Y%d, Y%[2]d", 4+v, v)
+	}
+	g.f("VPACKUSDW Y1, Y0, Y0")
+	g.f("VPERMQ $0xd8, Y0, Y0")
+	g.f("VMOVDQU Y0, (DI)")
+	g.f("ADDQ $64, SI")
+	g.f("ADDQ $32, DI")
+	g.f("SUBQ $16, CX")
+	g.f("JG %s", loop)
+	g.ret()
+}
+
+// stream reads memory as fast as the level can.
+func (g *gen) stream() {
+	g.function("stream"+g.name, "p *byte, n int", "", "reads n bytes from p, a multiple of 512")
+	g.load("p", "BX")
+	g.load("n", "CX")
+	for i := range 8 {
+		g.zero(i)
+	}
+	loop := g.newLabel("loop")
+	g.label(loop)
+	for o := 0; o < 512; o += g.bytes() {
+		r := o / g.bytes() % 8
+		if g.lanes == 16 {
+			g.f("VPADDD %d(BX), Z%d, Z%[2]d", o, r)
+		} else {
+			g.f("VPADDD %d(BX), Y%d, Y%[2]d", o, r)
+		}
+	}
+	g.f("ADDQ $512, BX")
+	g.f("SUBQ $512, CX")
+	g.f("JG %s", loop)
+	g.ret()
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package kernel
+
+func (m *Memory) chunk(n int) []byte { return alignedBytes(n) }

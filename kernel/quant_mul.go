@@ -1,0 +1,296 @@
+package kernel
+
+import (
+	"math"
+	"runtime"
+	"unsafe"
+)
+
+// narrow is how a level multiplies with one format.
+type narrow struct {
+	rows int // of x that one pass over a panel serves
+	// panel adds to y (rows, width of the format), row stride ldy, the products of k columns of the panel w and the rows of x, ldx bytes
+	// apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it may be cut anywhere between groups.
+	panel func(y []float32, ldy int, w, x []byte, ldx, rows, k int)
+	// activations writes one row of x, whose length is a multiple of 64, as panel reads it.
+	activations func(dst []byte, x []float32)
+}
+
+// A row of activations is, for bf16, the numbers rounded to bf16; for Q8 and Q4 groups of 32 numbers: 32 bytes q = round(x·127/max|x|), the
+// scale max|x|/127 as float32, and the int32 -Σq·bias, with the bias of the weights, 128 or 8. A group below 2⁻¹⁰⁰ counts as zero.
+// A NaN or an Inf makes the scale, and so the row's products, NaN.
+const (
+	quantGroupBytes = 40
+	scaleAt         = 32
+	offsetAt        = 36
+	quantTiny       = 0x1p-100
+)
+
+// activationBytes is the size of a row of k activations.
+func (f PanelFormat) activationBytes(k int) int {
+	if f == BF16 {
+		return 2 * k
+	}
+	return k / quantGroupLen * quantGroupBytes
+}
+
+// shift is the binary logarithm of the bias.
+func (f PanelFormat) shift() int {
+	if f == Q8 {
+		return 7
+	}
+	return 3
+}
+
+func brainRowPortable(dst []byte, x []float32) {
+	for i, v := range x {
+		h := floatToBrain(v)
+		dst[2*i], dst[2*i+1] = byte(h), byte(h>>8)
+	}
+}
+
+func quantizeRowPortable(shift int) func(dst []byte, x []float32) {
+	return func(dst []byte, x []float32) {
+		for ; len(x) > 0; x, dst = x[quantGroupLen:], dst[quantGroupBytes:] {
+			var top uint32 // the order of magnitudes is that of their bits, NaN last
+			for _, v := range x[:quantGroupLen] {
+				top = max(top, math.Float32bits(v)&0x7fffffff)
+			}
+			largest := math.Float32frombits(top)
+			inverse, scale := 127/largest, largest*float32(1.0/127)
+			switch {
+			case !(largest <= math.MaxFloat32):
+				inverse, scale = 0, float32(math.NaN())
+			case largest < quantTiny:
+				inverse, scale = 0, 0
+			}
+			sum := int32(0)
+			for i, v := range x[:quantGroupLen] {
+				q := int32(0)
+				if inverse != 0 {
+					q = int32(math.RoundToEven(float64(v * inverse)))
+				}
+				sum += q
+				dst[i] = byte(q)
+			}
+			putLE32(dst[scaleAt:], math.Float32bits(scale))
+			putLE32(dst[offsetAt:], uint32(-sum<<shift))
+		}
+	}
+}
+
+func panelBF16Portable(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
+	for i := range rows {
+		for c := range PanelWidth {
+			sum := y[i*ldy+c]
+			for l := range k {
+				sum = multiplyAdd(brainToFloat(le16(x[i*ldx+2*l:])), brainToFloat(le16(w[(l/2*PanelWidth+c)*4+l%2*2:])), sum)
+			}
+			y[i*ldy+c] = sum
+		}
+	}
+}
+
+// panelQuantPortable is the panel kernel of Q8 and Q4 in terms of weight, which returns column c of a half superblock's row r with its bias.
+func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32) func(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
+	block := f.block()
+	return func(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
+		for i := range rows {
+			for g := range k / quantGroupLen {
+				b, a := w[g/2*block:][:block], x[i*ldx+g*quantGroupBytes:]
+				half := b[g%2*(block-64)/2:]
+				scale := math.Float32frombits(le32(a[scaleAt:]))
+				for r := range 16 {
+					sum := int32(le32(a[offsetAt:]))
+					for c := range quantGroupLen {
+						sum += weight(half, r, c) * int32(int8(a[c]))
+					}
+					both := halfToFloat(le16(b[block-64+g%2*32+2*r:])) * scale
+					y[i*ldy+r] = multiplyAdd(float32(sum), both, y[i*ldy+r])
+				}
+			}
+		}
+	}
+}
+
+func weightQ8(half []byte, r, c int) int32 { return int32(half[c/4*64+r*4+c%4]) }
+
+func weightQ4(half []byte, r, c int) int32 {
+	return int32(half[c%16/4*64+r*4+c%4] >> (c / 16 * 4) & 15)
+}
+
+var narrowPortable = [panelFormats]narrow{
+	BF16: {1, panelBF16Portable, brainRowPortable},
+	Q8:   {1, panelQuantPortable(Q8, weightQ8), quantizeRowPortable(7)},
+	Q4:   {1, panelQuantPortable(Q4, weightQ4), quantizeRowPortable(3)},
+}
+
+// Mul sets y (rows,N) = x (rows,K)·Wᵀ, with row strides ldy and ldx, over all cores where that pays. x is rounded to bf16, or in groups of
+// 32 to 8 bits. A row of y is the same bits whatever rows stand beside it and however many cores there are. The kernels of every level
+// agree in all bits, except that processors with instructions for bf16 add its products in pairs and take denormal numbers for 0.
+func (p *QuantPanels) Mul(y []float32, ldy int, x []float32, ldx, rows int) {
+	if rows <= 0 || p.N <= 0 {
+		return
+	}
+	checkMatrix("y", y, rows, p.N, ldy)
+	checkMatrix("x", x, rows, p.K, ldx)
+	j := quantJobs.get()
+	j.start(p, y, ldy, x, ldx, rows)
+	j.prepare()
+	if work := rows * p.N * p.K; p.N*p.K < quantStream && work < quantWork || runtime.GOMAXPROCS(0) == 1 {
+		j.products(0, j.panels)
+	} else {
+		Parallel(j.chunks, j.run)
+	}
+	j.QuantPanels, j.y, j.x = nil, nil, nil // keeps no operand alive
+	quantJobs.put(j)
+	runtime.KeepAlive(p)
+}
+
+const (
+	quantStream  = 1 << 17   // weights from which even one row is spread over the cores
+	quantWork    = 1 << 19   // multiply-adds from which several rows are
+	chunkBytes   = 128 << 10 // weights of a chunk of a large product
+	fewRows      = 16        // up to this many rows the weights are read from memory once, in order
+	rowBlock     = 256       // rows whose activations of one block of columns stay in L2
+	panelsNearby = 8         // panels that few rows go through for one block of columns
+)
+
+// columnBlock is the number of columns for which weights, or the activations of few rows, stay in L1.
+func (f PanelFormat) columnBlock(once bool) int {
+	switch {
+	case f == BF16 && once:
+		return 1024
+	case f == BF16:
+		return 256
+	case once:
+		return 2048
+	}
+	return 1024
+}
+
+// quantJob is a product whose chunks are ranges of panels. Jobs are reused, so that a product allocates nothing.
+type quantJob struct {
+	*QuantPanels
+	narrow
+	y, x           []float32
+	ldy, ldx, rows int
+	cols           int       // K, padded
+	act            []byte    // activations
+	ldact          int       // bytes from one row of them to the next
+	tail           []float32 // (rows, width): the last panel's columns, where it is partial
+	panels, chunks int
+	run, prepareOn func(i int)
+	actStore       []float32
+}
+
+var quantJobs = freeList[quantJob]{make: func() *quantJob {
+	j := new(quantJob)
+	j.run = func(i int) { j.products(j.panels*i/j.chunks, j.panels*(i+1)/j.chunks) }
+	j.prepareOn = func(i int) { j.prepareRows(i*prepareRows, min((i+1)*prepareRows, j.rows)) }
+	return j
+}}
+
+func (j *quantJob) start(p *QuantPanels, y []float32, ldy int, x []float32, ldx, rows int) {
+	width := p.Format.width()
+	j.QuantPanels, j.narrow = p, active.narrow[p.Format]
+	j.y, j.ldy, j.x, j.ldx, j.rows = y, ldy, x, ldx, rows
+	j.cols = roundUp(p.K, superblock)
+	j.ldact = roundUp(p.Format.activationBytes(j.cols), cacheLine)
+	if j.ldact/cacheLine%2 == 0 {
+		j.ldact += cacheLine // an odd number of lines, so that rows spread over the cache
+	}
+	j.panels = (p.N + width - 1) / width
+	procs := runtime.GOMAXPROCS(0)
+	j.chunks = min(j.panels, max(groupsPerCore*procs, min(8*groupsPerCore*procs, len(p.Data)/chunkBytes)))
+	tail := 0
+	if p.N%width != 0 {
+		tail = rows * width
+	}
+	j.actStore = grow(j.actStore, j.ldact/4*rows+tail)
+	j.act = bytesOf(j.actStore[:j.ldact/4*rows])
+	j.tail = j.actStore[j.ldact/4*rows:][:tail]
+}
+
+// groupsPerCore is the least number of chunks a core, so that a late worker costs half its share.
+const groupsPerCore = 2
+
+const (
+	prepareRows = 4       // rows of a chunk of prepare
+	prepareWork = 1 << 15 // numbers from which it is spread over the cores
+)
+
+// prepare writes the activations.
+func (j *quantJob) prepare() {
+	if j.rows <= prepareRows || j.rows*j.cols < prepareWork {
+		j.prepareRows(0, j.rows)
+		return
+	}
+	Parallel((j.rows+prepareRows-1)/prepareRows, j.prepareOn)
+}
+
+func (j *quantJob) prepareRows(lo, hi int) {
+	whole := j.K / superblock * superblock
+	for r := lo; r < hi; r++ {
+		x, act := j.x[r*j.ldx:][:j.K], j.act[r*j.ldact:]
+		if whole > 0 {
+			j.activations(act, x[:whole])
+		}
+		if whole < j.K {
+			buffer := tails.get()
+			clear(buffer[copy(buffer[:], x[whole:]):])
+			j.activations(act[j.Format.activationBytes(whole):], buffer[:])
+			tails.put(buffer)
+		}
+	}
+}
+
+var tails = freeList[[superblock]float32]{make: func() *[superblock]float32 { return new([superblock]float32) }}
+
+// products computes the columns of panels lo…hi.
+func (j *quantJob) products(lo, hi int) {
+	width := j.Format.width()
+	nearby, step := j.panels, j.Format.columnBlock(j.rows <= j.narrow.rows)
+	if j.rows <= fewRows {
+		nearby = panelsNearby
+	}
+	for r := 0; r < j.rows; r += rowBlock {
+		rows := min(rowBlock, j.rows-r)
+		for p := lo; p < hi; p += nearby {
+			for k := 0; k < j.cols; k += step {
+				for q := p; q < min(p+nearby, hi); q++ {
+					j.block(q, r, rows, k, min(step, j.cols-k))
+				}
+			}
+		}
+	}
+	if at := j.N / width * width; hi == j.panels && at < j.N {
+		for r := range j.rows {
+			copy(j.y[r*j.ldy+at:][:j.N-at], j.tail[r*width:])
+		}
+	}
+}
+
+// block adds the products of n columns from k on of panel q to rows r…r+rows-1; from k = 0 it begins them.
+func (j *quantJob) block(q, r, rows, k, n int) {
+	width, size := j.Format.width(), j.Format.block()
+	y, ldy := j.y[r*j.ldy+q*width:], j.ldy
+	if (q+1)*width > j.N {
+		y, ldy = j.tail[r*width:], width
+	}
+	if k == 0 {
+		for i := range rows {
+			clear(y[i*ldy:][:width])
+		}
+	}
+	w := j.Data[(q*j.cols+k)/superblock*size:][:n/superblock*size]
+	for i := 0; i < rows; i += j.narrow.rows {
+		x := j.act[(r+i)*j.ldact+j.Format.activationBytes(k):]
+		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n)
+	}
+}
+
+// bytesOf returns the memory of x.
+func bytesOf(x []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 4*len(x))
+}
