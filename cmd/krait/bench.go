@@ -1,0 +1,210 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"krait/eval"
+	"krait/model"
+	"krait/recipe"
+)
+
+// benchFlags are what krait bench and krait bench spec have in common.
+type benchFlags struct {
+	shape, weights string
+	threads, runs  int
+	seconds        float64
+	seed           uint64
+	json           bool
+}
+
+func (b *benchFlags) flags(cmd *cobra.Command, seconds float64) {
+	f := cmd.Flags()
+	f.StringVar(&b.shape, "shape", "", "measure a model of random weights, of this `NAME`: "+strings.Join(eval.ShapeNames(), ", "))
+	f.StringVar(&b.weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.IntVar(&b.threads, "threads", 0, "use `N` threads (default: the machine's processors)")
+	f.IntVar(&b.runs, "runs", 5, "time everything `N` times")
+	f.Float64Var(&b.seconds, "seconds", seconds, "cut a run of decoding off after about `N` seconds")
+	f.Uint64Var(&b.seed, "seed", 1, "draw random weights from seed `N`")
+	f.BoolVar(&b.json, "json", false, "print one JSON object")
+}
+
+// validate checks the flags and sets the number of threads.
+func (b *benchFlags) validate(cmd *cobra.Command, args []string) error {
+	name := strings.TrimPrefix(cmd.CommandPath(), "krait ")
+	switch {
+	case len(args) == 0 && b.shape == "":
+		return usage(cmd, "%s: neither MODEL nor --shape NAME says what to measure", name)
+	case len(args) == 1 && b.shape != "":
+		return usage(cmd, "%s: %s and --shape %s are two models: want one", name, args[0], b.shape)
+	case b.threads < 0 || cmd.Flags().Changed("threads") && b.threads == 0:
+		return usage(cmd, "--threads is %d, want a positive number", b.threads)
+	case b.runs < 1:
+		return usage(cmd, "--runs is %d, want a positive number", b.runs)
+	case !(b.seconds > 0):
+		return usage(cmd, "--seconds is %g, want a positive number", b.seconds)
+	}
+	if b.shape != "" {
+		if _, err := eval.ShapeConfig(b.shape); err != nil {
+			return usage(cmd, "--shape: %v", err)
+		}
+	}
+	if err := checkType(cmd, b.weights); err != nil {
+		return err
+	}
+	if b.threads > 0 {
+		runtime.GOMAXPROCS(b.threads)
+	}
+	return nil
+}
+
+// atMostOne refuses a second argument.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usage(cmd, "%s: argument %q is one too many", cmd.Name(), args[1])
+	}
+	return nil
+}
+
+// subject returns the model to measure: a directory's, or one of random weights.
+func (b *benchFlags) subject(u *ui, args []string) (eval.BenchSubject, error) {
+	if n := runtime.NumCPU(); b.threads > n {
+		u.note("%d threads on %d processors take turns", b.threads, n)
+	}
+	if b.shape == "" {
+		c, err := loadCheckpoint(args[0])
+		if err != nil {
+			return eval.BenchSubject{}, err
+		}
+		return eval.BenchSubject{Name: args[0], Model: c.Model}, nil
+	}
+	m, err := b.random(b.shape, 0)
+	return eval.BenchSubject{Name: b.shape, Model: m}, err
+}
+
+// random returns a model of a shape with random weights; a positive vocabulary takes the place of the shape's own.
+func (b *benchFlags) random(shape string, vocabulary int) (*model.Model, error) {
+	c, err := eval.ShapeConfig(shape)
+	if err != nil {
+		return nil, err
+	}
+	if vocabulary > 0 {
+		c.VocabSize = vocabulary
+	}
+	return eval.RandomModel(c, b.seed)
+}
+
+// progressOf shows how far a measurement is.
+func progressOf(u *ui, stage, unit string) func(done, total int, what string) {
+	return func(done, total int, what string) {
+		u.report(recipe.Event{Stage: stage, Done: done, Total: total, Unit: unit, Text: what})
+	}
+}
+
+func benchCommand(u *ui) *cobra.Command {
+	var b benchFlags
+	var tests []string
+	cmd := &cobra.Command{
+		Use:                   "bench [MODEL] [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "how fast a model runs here, as a share of what the machine can do",
+		Long: `Measure the speed of a model: matrix products, prefill, decoding, verification of drafts, batches, long contexts and
+training. Memory and processor are probed between the runs, so that every figure has its share of the limit in the same seconds:
+limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). Figures are medians.
+
+--shape NAME measures a model of random weights, so nothing needs to be downloaded. Tests: ` + strings.Join(eval.BenchTests(), ", ") + `.`,
+		Example: `  krait bench stories260k
+  krait bench --shape smol135m --tests tg128,verify4 --json
+  krait bench spec --shape hybrid1b --synthetic 2.5`,
+	}
+	cmd.Args = atMostOne
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := b.validate(cmd, args); err != nil {
+			return err
+		}
+		if err := eval.CheckBenchTests(tests); err != nil {
+			return usage(cmd, "--tests: %v", err)
+		}
+		s, err := b.subject(u, args)
+		if err != nil {
+			return err
+		}
+		r, err := eval.Bench(cmd.Context(), s, eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")})
+		if err != nil {
+			return err
+		}
+		if b.json {
+			return u.json(r)
+		}
+		printBench(u, r)
+		return nil
+	}
+	b.flags(cmd, 2)
+	cmd.Flags().StringSliceVar(&tests, "tests", nil, "measure only these: a `LIST` with commas")
+	cmd.AddCommand(benchSpecCommand(u))
+	return cmd
+}
+
+// printBench prints the table for people.
+func printBench(u *ui, r *eval.BenchReport) {
+	u.print("%s: %s, %d attention and %d Mamba layers, vocabulary %d, %s in %s\n", r.Shape, millions(r.Parameters), r.Layers.Attention, r.Layers.Mamba,
+		r.Vocabulary, formatBytes(int64(r.Weights.Bytes)), r.Type)
+	if share := r.Probes.ProcessorShare; share > 0 && share < 0.95 {
+		u.note("other programs were busy: this one got %s of the processors, so figures are low and vary", percent(share))
+	}
+	u.print("%s, %d threads, %s kernels: reads %.1f GB/s (weights: %.1f), %.0f GFLOP/s f32\n\n", orUnknown(r.Processor), r.Threads, r.ISA,
+		r.Probes.ReadGBPerSecond, r.Probes.WeightsReadGBPerSec, r.Probes.FMAGFlops)
+	rows := [][]string{{"test", "tokens/s", "ms", "limit", "of limit", "over tg128", ""}}
+	for _, x := range r.Rows {
+		row := []string{x.Test, "", "", "", "", "", x.Skipped}
+		if x.Milliseconds > 0 {
+			row = []string{x.Test, figure(x.TokensPerSecond), figure(x.Milliseconds), figure(x.Limit), percent(x.FractionOfLimit), "", ""}
+			if x.Ratio > 0 {
+				row[5] = fmt.Sprintf("%.2fx", x.Ratio)
+			}
+			if x.AllOverOne > 0 {
+				row[6] = fmt.Sprintf("all threads %.2fx one", x.AllOverOne)
+			}
+			if x.GEMMShare > 0 {
+				row[6] = fmt.Sprintf("%s in products", percent(x.GEMMShare))
+			}
+		}
+		rows = append(rows, row)
+	}
+	u.table(rows)
+}
+
+func millions(n int) string {
+	if n < 1e6 {
+		return fmt.Sprintf("%d parameters", n)
+	}
+	return fmt.Sprintf("%.1f M parameters", float64(n)/1e6)
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown processor"
+	}
+	return s
+}
+
+// figure returns a number with three digits, or nothing for zero.
+func figure(x float64) string {
+	switch {
+	case x == 0:
+		return ""
+	case x < 0.1:
+		return fmt.Sprintf("%.4f", x)
+	}
+	return formatRate(x)
+}
+
+func percent(x float64) string {
+	if x == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %%", 100*x)
+}

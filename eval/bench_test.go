@@ -1,0 +1,230 @@
+package eval
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"krait/model"
+)
+
+func subject(t testing.TB, name string) BenchSubject {
+	t.Helper()
+	c, err := ShapeConfig(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := RandomModel(c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return BenchSubject{name, m}
+}
+
+// TestShapes holds the shapes to the sizes that their names promise.
+func TestShapes(t *testing.T) {
+	for name, want := range map[string]float64{"smol135m": 134.5e6, "llama1b": 1.04e9, "draft29m": 28.8e6, "draft10m": 10.2e6, "hybrid135m": 139e6, "hybrid1b": 1.06e9} {
+		c, err := ShapeConfig(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := float64(parameters(&c))
+		if math.Abs(n/want-1) > 0.03 {
+			t.Errorf("%s has %.4g parameters, want about %g", name, n, want)
+		}
+		if c.Mamba != nil && (c.IsAttention(0) || !c.IsAttention(1) || len(c.Mamba.AttnLayers) != c.NumHiddenLayers/2) {
+			t.Errorf("%s: attention layers %v, want the odd ones", name, c.Mamba.AttnLayers)
+		}
+	}
+	if _, err := ShapeConfig("llama9z"); err == nil || !strings.Contains(err.Error(), "llama1b") {
+		t.Errorf("an unknown shape: %v", err)
+	}
+}
+
+// parameters counts without the memory: embeddings, attention's layers, and Mamba's in their place.
+func parameters(c *model.Config) int {
+	kv := c.NumKeyValueHeads * c.HeadDim
+	n := c.VocabSize * c.HiddenSize
+	for i := range c.NumHiddenLayers {
+		n += 3*c.HiddenSize*c.IntermediateSize + 2*c.HiddenSize*c.HiddenSize + 2*c.HiddenSize*kv
+		if !c.IsAttention(i) {
+			n += c.HiddenSize * (c.HiddenSize + c.NumAttentionHeads) // the gate, Δ
+		}
+	}
+	return n
+}
+
+func TestRandomModel(t *testing.T) {
+	a, b := subject(t, "tinyhybrid").Model, subject(t, "tinyhybrid").Model
+	var list [][]float32
+	for _, p := range a.Params {
+		list = append(list, p.Data)
+	}
+	i := 0
+	for name, p := range b.Params {
+		if !slices.Equal(p.Data, list[i]) {
+			t.Errorf("%s differs between two models of one seed", name)
+		}
+		i++
+	}
+	w := workOf(a)
+	if n := a.NumParams(); w.parameters != n || w.weights < n*9/10 || w.weights >= n {
+		t.Errorf("%d weights are multiplied, of %d parameters", w.weights, n)
+	}
+}
+
+// TestBench runs every test on a small model and checks what scripts rely on.
+func TestBench(t *testing.T) {
+	last := 0
+	r, err := Bench(context.Background(), subject(t, "tinyhybrid"), BenchConfig{Runs: 2, Seconds: 0.05, Tests: []string{
+		"gemm_bf16", "pp512", "verify2", "verify16", "batch8", "depth4096", "train2048"}, Report: func(done, total int, _ string) { last = total - done }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last != 0 || r.Probes.ReadGBPerSecond <= 0 || r.Probes.WeightsReadGBPerSec <= 0 || r.Layers.Attention != 2 || r.Layers.Mamba != 2 {
+		t.Errorf("%d left; %+v", last, r)
+	}
+	var names []string
+	for _, row := range r.Rows {
+		names = append(names, row.Test)
+		if row.Test == "gemm_bf16" {
+			if !row.Absent || row.Milliseconds != 0 || row.Skipped == "" {
+				t.Errorf("absent: %+v", row)
+			}
+			continue
+		}
+		if row.Absent || row.Skipped != "" || !(row.Milliseconds > 0) || !(row.TokensPerSecond > 0) || !(row.FractionOfLimit > 0) || row.ISA == "" {
+			t.Errorf("%+v", row)
+		}
+		if compared(row.Test) != (row.Ratio > 0) {
+			t.Errorf("ratio: %+v", row)
+		}
+	}
+	if want := []string{"gemm_bf16", "tg128", "verify2", "verify16", "batch8", "pp512", "depth4096", "train2048"}; !slices.Equal(names, want) {
+		t.Errorf("tests %v, want %v", names, want)
+	}
+}
+
+func TestBenchSkips(t *testing.T) {
+	c, _ := ShapeConfig("tiny")
+	c.MaxPositionEmbeddings = 100
+	m, err := RandomModel(c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Bench(context.Background(), BenchSubject{"short", m}, BenchConfig{Runs: 1, Seconds: 0.02, Tests: []string{"pp512", "tg128", "depth4096"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range r.Rows {
+		switch {
+		case row.Test == "depth4096" && (row.Skipped == "" || row.FractionOfLimit != 0):
+			t.Errorf("%+v", row)
+		case row.Test == "pp512" && row.Tokens != 99:
+			t.Errorf("%+v", row)
+		}
+	}
+	if _, err := Bench(context.Background(), BenchSubject{"short", m}, BenchConfig{Runs: 1, Tests: []string{"tg129"}}); err == nil {
+		t.Error("an unknown test")
+	}
+}
+
+// TestCancelledBench stops soon.
+func TestCancelledBench(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Bench(ctx, subject(t, "tiny"), BenchConfig{Runs: 1, Seconds: 1}); err != context.Canceled {
+		t.Error(err)
+	}
+}
+
+// TestGemmRow checks that the row is that of the worst case.
+func TestGemmRow(t *testing.T) {
+	run := func(f ...float64) timing {
+		var x timing
+		for i, s := range gemmShapes {
+			x.cases = append(x.cases, BenchCase{M: s[0], N: s[1], K: s[2], FractionOfLimit: f[i], AllOverOne: 2 - f[i], Milliseconds: 10 * f[i], GFlops: 1})
+		}
+		return x
+	}
+	var r BenchRow
+	worstCase(&r, []timing{run(0.9, 0.5, 0.8), run(0.9, 0.7, 0.8), run(0.1, 0.6, 0.8)})
+	if r.FractionOfLimit != 0.6 || r.AllOverOne != 1.1 || len(r.Cases) != 3 || r.Cases[0].FractionOfLimit != 0.9 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAcceptance(t *testing.T) {
+	for _, mean := range []float64{1, 1.5, 2.5, 3.4} {
+		for k := int(math.Ceil(mean)); k <= 8; k++ {
+			a := acceptance(mean, k)
+			if math.Abs(expected(a, k)-mean) > 1e-9 {
+				t.Errorf("mean %g, depth %d: acceptance %g gives %g", mean, k, a, expected(a, k))
+			}
+			draw, sum, seen := lengths(a, 3), 0, map[int]bool{}
+			for range 400 {
+				n := draw(k)
+				sum += n
+				seen[n] = true
+			}
+			if got := 1 + float64(sum)/400; math.Abs(got-mean) > 0.02 || mean > 1 && len(seen) < 2 {
+				t.Errorf("mean %g, depth %d: drawn lengths %v have the mean %g", mean, k, seen, got)
+			}
+		}
+	}
+}
+
+// TestSpecDepth gives costs and looks at the depth that they lead to.
+func TestSpecDepth(t *testing.T) {
+	line := func(first, more float64) []float64 {
+		var x []float64
+		for i := range deepest + 1 {
+			x = append(x, first+more*float64(i))
+		}
+		return x
+	}
+	for _, c := range []struct {
+		what        string
+		steps       []float64
+		propose     float64
+		mean        float64
+		least, most int
+	}{
+		{"free rows, free draft", line(1, 0), 0, 2.5, 8, 8},
+		{"cheap", line(1, 0.05), 0.05, 2.5, 2, 5},
+		{"rows as dear as steps", line(1, 1), 0.05, 2.5, 0, 0},
+		{"a dear draft", line(1, 0), 1, 2.5, 0, 0},
+	} {
+		s := spec{SpecConfig: SpecConfig{Depth: -1}, steps: c.steps, propose: c.propose}
+		if k := s.depth(c.mean); k < c.least || k > c.most {
+			t.Errorf("%s: depth %d, want %d to %d", c.what, k, c.least, c.most)
+		}
+	}
+}
+
+func TestBenchSpec(t *testing.T) {
+	target := subject(t, "tinyhybrid")
+	draft := subject(t, "tinydraft")
+	for _, depth := range []int{-1, 0, 3} {
+		c := SpecConfig{Synthetic: []float64{2.5}, Depth: depth, Runs: 1, Seconds: 0.02}
+		if depth == 0 {
+			c.Synthetic[0] = 1
+		}
+		r, err := BenchSpec(context.Background(), target, draft, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := r.Rows[0]
+		if !row.Identical || !(row.Speedup > 0) || !(row.PlainTokensPerSecond > 0) || row.Draft.Parameters != draft.Model.NumParams() {
+			t.Errorf("%+v", row)
+		}
+		if row.Depth > 0 && math.Abs(row.TokensPerStep-2.5) > 0.3 || row.Depth == 0 && row.TokensPerStep != 1 || depth >= 0 && row.Depth != depth {
+			t.Errorf("depth %d: %+v", depth, row)
+		}
+	}
+	if _, err := BenchSpec(context.Background(), target, draft, SpecConfig{Synthetic: []float64{5}, Depth: 3, Runs: 1}); err == nil {
+		t.Error("five tokens from a draft of three")
+	}
+}

@@ -1,0 +1,140 @@
+package eval
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"krait/model"
+	"krait/tensor"
+)
+
+// shape is a model without weights: what speed depends on.
+type shape struct {
+	name, what                                 string
+	hidden, layers, heads, kvHeads, mlp, vocab int
+	mamba                                      bool // the even layers are Mamba2
+	draft                                      string
+}
+
+// shapes are the models that can be measured without having them. Drafts take the vocabulary of the model they propose for.
+var shapes = []shape{
+	{"smol135m", "SmolLM2-135M", 576, 30, 9, 3, 1536, 49152, false, "draft10m"},
+	{"hybrid135m", "the same with the even layers Mamba2", 576, 30, 9, 3, 1536, 49152, true, "draft10m"},
+	{"llama1b", "a Llama of 1.04 billion weights", 2048, 16, 32, 8, 8192, 32000, false, "draft29m"},
+	{"hybrid1b", "the same with the even layers Mamba2", 2048, 16, 32, 8, 8192, 32000, true, "draft29m"},
+	{"tiny", "a Llama for tests", 128, 4, 4, 2, 256, 1024, false, "tinydraft"},
+	{"tinyhybrid", "the same with the even layers Mamba2", 128, 4, 4, 2, 256, 1024, true, "tinydraft"},
+	{"draft29m", "a draft for the billion", 512, 4, 8, 2, 1600, 32000, false, ""},
+	{"draft10m", "a draft for the small ones", 192, 2, 3, 1, 512, 49152, false, ""},
+	{"tinydraft", "a draft for tests", 64, 1, 2, 1, 64, 1024, false, ""},
+}
+
+// shapeContext is the longest sequence of a shape.
+const shapeContext = 65536
+
+// ShapeNames lists the shapes that ShapeConfig knows.
+func ShapeNames() []string {
+	var names []string
+	for _, s := range shapes {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func findShape(name string) (*shape, error) {
+	i := slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no shape is called %q: want one of %s", name, strings.Join(ShapeNames(), ", "))
+	}
+	return &shapes[i], nil
+}
+
+// ShapeConfig returns the configuration of a shape.
+func ShapeConfig(name string) (model.Config, error) {
+	s, err := findShape(name)
+	if err != nil {
+		return model.Config{}, err
+	}
+	c := model.Config{
+		HiddenSize: s.hidden, IntermediateSize: s.mlp, NumHiddenLayers: s.layers, NumAttentionHeads: s.heads, NumKeyValueHeads: s.kvHeads,
+		HeadDim: s.hidden / s.heads, VocabSize: s.vocab, MaxPositionEmbeddings: shapeContext, RMSNormEps: 1e-5, RopeTheta: 1e5, TieWordEmbeddings: true,
+	}
+	if s.mamba {
+		var attention []int
+		for i := 1; i < s.layers; i += 2 {
+			attention = append(attention, i)
+		}
+		c.Mamba = model.MambaFor(&c, attention)
+	}
+	return c, nil
+}
+
+// DraftShape names the shape of the draft that a model is measured with unless another is asked for: that of its own shape, or one that
+// suits its size.
+func DraftShape(name string, m *model.Config) string {
+	if s, err := findShape(name); err == nil && s.draft != "" {
+		return s.draft
+	}
+	switch {
+	case m.HiddenSize >= 1536:
+		return "draft29m"
+	case m.HiddenSize >= 384:
+		return "draft10m"
+	}
+	return "tinydraft"
+}
+
+// RandomModel returns a model whose weights are drawn at random, the same for the same seed: products, norms and scans see numbers of
+// the usual sizes, so they take the time that trained weights take.
+func RandomModel(c model.Config, seed uint64) (*model.Model, error) {
+	m, err := model.New(c)
+	if err != nil {
+		return nil, err
+	}
+	for name, p := range m.Params {
+		seed++
+		randomise(name, p, seed)
+	}
+	return m, nil
+}
+
+// randomise fills one weight. Norms stay 1.
+func randomise(name string, p *tensor.Tensor, seed uint64) {
+	value := func(u float64) float64 { return (2*u - 1) * math.Sqrt(3/float64(p.Shape[len(p.Shape)-1])) }
+	switch {
+	case strings.HasSuffix(name, "norm.weight"), strings.HasSuffix(name, ".D"):
+		value = func(float64) float64 { return 1 }
+	case strings.HasSuffix(name, ".A_log"):
+		value = func(u float64) float64 { return math.Log(1 + 15*u) }
+	case strings.HasSuffix(name, ".dt_bias"): // Δ from 0.001 to 0.1, through the inverse of softplus
+		value = func(u float64) float64 { return math.Log(math.Expm1(0.001 * math.Pow(100, u))) }
+	case strings.HasSuffix(name, "embed_tokens.weight"):
+		value = func(u float64) float64 { return (2*u - 1) * 0.035 }
+	case len(p.Shape) == 1:
+		value = func(u float64) float64 { return (2*u - 1) * 0.01 }
+	}
+	tensor.Rows(len(p.Data), 4, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			p.Data[i] = float32(value(uniform(seed<<32 + uint64(i))))
+		}
+	})
+}
+
+// uniform returns a number in [0,1) that looks random in i (SplitMix64, Steele et al. 2014).
+func uniform(i uint64) float64 {
+	z := (i + 1) * 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return float64((z^z>>31)>>11) / (1 << 53)
+}
+
+// randomTokens returns n token ids.
+func randomTokens(n, vocab int, seed uint64) []int32 {
+	tokens := make([]int32, n)
+	for i := range tokens {
+		tokens[i] = int32(uniform(seed<<32+uint64(i)) * float64(vocab))
+	}
+	return tokens
+}

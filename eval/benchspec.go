@@ -1,0 +1,287 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+
+	"krait/engine"
+	"krait/kernel"
+	"krait/model"
+)
+
+// SpecConfig says what BenchSpec measures.
+type SpecConfig struct {
+	Synthetic []float64 // mean tokens a step
+	Depth     int       // tokens that a step proposes; negative: chosen by measured cost
+	Runs      int
+	Seconds   float64
+	Report    func(done, total int, what string) // may be nil
+}
+
+// SpecReport is the JSON object of krait bench spec.
+type SpecReport struct {
+	ISA        string    `json:"isa"`
+	Processor  string    `json:"processor,omitempty"`
+	Threads    int       `json:"threads"`
+	Shape      string    `json:"shape"`
+	Vocabulary int       `json:"vocabulary"`
+	Type       string    `json:"type"`
+	Parameters int       `json:"parameters"`
+	Rows       []SpecRow `json:"rows"`
+	StepMS     []float64 `json:"step_milliseconds"`  // of the target: T(1), T(2), …
+	DraftMS    float64   `json:"draft_milliseconds"` // of a proposed token
+}
+
+// SpecRow is plain decoding and speculation in turns: medians over Runs of each, and of the ratios of neighbours.
+type SpecRow struct {
+	Name                 string    `json:"name"`
+	TokensPerStep        float64   `json:"tokens_per_step"`
+	Depth                int       `json:"depth"`
+	Acceptance           float64   `json:"acceptance"` // of a proposed token, given those before it
+	PlainTokensPerSecond float64   `json:"plain_tokens_per_second"`
+	TokensPerSecond      float64   `json:"tokens_per_second"`
+	Speedup              float64   `json:"speedup"`
+	SpeedupRange         []float64 `json:"speedup_range,omitempty"`
+	Identical            bool      `json:"identical"` // greedy output with this draft and depth, nothing synthetic, is that of plain decoding
+	Draft                SpecDraft `json:"draft"`
+	Runs                 int       `json:"runs"`
+}
+
+// SpecDraft is the shape of the model that proposes.
+type SpecDraft struct {
+	Name       string `json:"name"`
+	Layers     int    `json:"layers"`
+	Hidden     int    `json:"hidden"`
+	Heads      int    `json:"heads"`
+	KVHeads    int    `json:"kv_heads"`
+	MLP        int    `json:"mlp"`
+	Vocabulary int    `json:"vocabulary"`
+	Parameters int    `json:"parameters"`
+	Type       string `json:"type"`
+}
+
+const (
+	deepest      = 8  // the most tokens a step proposes where the depth is chosen
+	costRounds   = 5  // measurements of each step's time
+	leastOutput  = 24 // tokens of a run
+	mostOutput   = 256
+	sameOutput   = 48 // tokens of the comparison
+	mostAccepted = 0.95
+)
+
+// spec is a measurement on its way.
+type spec struct {
+	SpecConfig
+	engine        *engine.Engine
+	target, draft *model.Model
+	steps         []float64 // seconds of a step of the target with i+1 rows
+	propose       float64   // seconds of a proposed token
+	done, total   int
+}
+
+// BenchSpec measures lossless speculation with synthetic acceptance: how many of the proposed tokens count as accepted is drawn, so that
+// a step yields the asked tokens on average; the draft, the verification, the commit and the choice of tokens are real.
+func BenchSpec(ctx context.Context, target, draft BenchSubject, c SpecConfig) (*SpecReport, error) {
+	for _, mean := range c.Synthetic {
+		if !(mean >= 1) || c.Depth >= 0 && mean > float64(c.Depth+1) {
+			return nil, fmt.Errorf("%g tokens a step: want at least 1, and at most one more than the depth", mean)
+		}
+	}
+	s := &spec{SpecConfig: c, engine: engine.New(target.Model, draft.Model), target: target.Model, draft: draft.Model, total: 1 + len(c.Synthetic)*(c.Runs+1)}
+	if err := s.costs(ctx); err != nil {
+		return nil, err
+	}
+	r := &SpecReport{
+		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: target.Name, Vocabulary: target.Model.Config.VocabSize, Type: "f32",
+		Parameters: target.Model.NumParams(), DraftMS: 1e3 * s.propose,
+	}
+	for _, t := range s.steps {
+		r.StepMS = append(r.StepMS, 1e3*t)
+	}
+	d := &draft.Model.Config
+	shape := SpecDraft{draft.Name, d.NumHiddenLayers, d.HiddenSize, d.NumAttentionHeads, d.NumKeyValueHeads, d.IntermediateSize, d.VocabSize, draft.Model.NumParams(), "f32"}
+	for _, mean := range c.Synthetic {
+		row, err := s.row(ctx, mean)
+		if err != nil {
+			return nil, err
+		}
+		row.Draft = shape
+		r.Rows = append(r.Rows, row)
+	}
+	s.report("")
+	return r, nil
+}
+
+func (s *spec) report(what string) {
+	if s.Report != nil {
+		s.Report(s.done, s.total, what)
+	}
+}
+
+// costs measures the steps that the depth is chosen by, taking turns.
+func (s *spec) costs(ctx context.Context) error {
+	s.report("costs")
+	target, draft := newStepper(s.target), newStepper(s.draft)
+	for _, x := range []*stepper{target, draft} {
+		if err := x.prefix(ctx, prefixRows); err != nil {
+			return err
+		}
+	}
+	rows := max(deepest, s.Depth) + 1
+	times, proposals := make([][]float64, rows), []float64(nil)
+	for round := range costRounds + 1 {
+		for n := range rows {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			t, err := target.step(n+1, 1)
+			if err != nil {
+				return err
+			}
+			d, err := draft.step(1, 1)
+			if err != nil {
+				return err
+			}
+			if round > 0 { // the first touches new memory
+				times[n], proposals = append(times[n], t), append(proposals, d)
+			}
+		}
+	}
+	for _, t := range times {
+		s.steps = append(s.steps, median(t))
+	}
+	s.propose = median(proposals)
+	s.done++
+	return nil
+}
+
+// depth returns the number of tokens to propose. What counts is how long a draft is good that yields mean tokens a step when it may
+// propose without end: its tokens are accepted with probability 1 - 1/mean each. 0: plain decoding is as fast.
+func (s *spec) depth(mean float64) int {
+	if s.Depth >= 0 {
+		return s.Depth
+	}
+	best, rate := 0, 1/s.steps[0]
+	least := int(math.Floor(mean)) // so that accepted lengths can lie on both sides of the mean
+	for k := max(1, least); k < len(s.steps); k++ {
+		if r := expected(1-1/mean, k) / (s.steps[k] + float64(k)*s.propose); r > rate {
+			best, rate = k, r
+		}
+	}
+	return best
+}
+
+// expected returns the mean tokens of a step that proposes k tokens, each accepted with probability a given those before it.
+func expected(a float64, k int) float64 {
+	sum, p := 1.0, 1.0
+	for range k {
+		p *= a
+		sum += p
+	}
+	return sum
+}
+
+// acceptance returns the probability with which a step of k proposed tokens yields mean tokens.
+func acceptance(mean float64, k int) float64 {
+	lo, hi := 0.0, 1.0
+	for range 60 {
+		if mid := (lo + hi) / 2; expected(mid, k) < mean {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// lengths returns a source of accepted lengths: each is drawn as if every token were accepted with probability a. The draws are spread
+// evenly, so that few of them already have the right mean.
+func lengths(a float64, seed uint64) func(k int) int {
+	u := rand.New(rand.NewPCG(seed, 2)).Float64()
+	return func(k int) int {
+		u += math.Phi - 1
+		u -= math.Floor(u)
+		n := 0
+		for p := a; n < k && u < p; p *= a {
+			n++
+		}
+		return n
+	}
+}
+
+// row measures one mean.
+func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
+	k := s.depth(mean)
+	r := SpecRow{Name: fmt.Sprintf("synthetic-%g", mean), Depth: k, Runs: s.Runs, TokensPerStep: 1}
+	if k > 0 {
+		r.Acceptance = acceptance(mean, k)
+	}
+	var err error
+	s.report(r.Name + " identical")
+	if r.Identical, err = s.identical(ctx, max(k, 1)); err != nil {
+		return r, err
+	}
+	s.done++
+	most := min(max(int(s.Seconds/s.steps[0]), leastOutput), mostOutput)
+	if window := s.target.Config.MaxPositionEmbeddings; window > 0 {
+		most = min(most, window-1)
+	}
+	plain := engine.Request{Prompt: []int32{1}, MaxTokens: most + max(deepest, k)}
+	var plains, fasts, ratios, perStep []float64
+	for run := range s.Runs {
+		s.report(fmt.Sprintf("%s depth %d", r.Name, k))
+		p, _, err := s.rate(ctx, plain, most)
+		if err != nil {
+			return r, err
+		}
+		speculative := plain
+		if k > 0 {
+			speculative.Draft, speculative.Speculate, speculative.FixedDepth = s.draft, k, true
+			speculative.Synthetic = lengths(r.Acceptance, uint64(run))
+		}
+		f, tokens, err := s.rate(ctx, speculative, most)
+		if err != nil {
+			return r, err
+		}
+		plains, fasts, ratios, perStep = append(plains, p), append(fasts, f), append(ratios, f/p), append(perStep, tokens)
+		s.done++
+	}
+	r.PlainTokensPerSecond, r.TokensPerSecond, r.Speedup, r.TokensPerStep = median(plains), median(fasts), median(ratios), median(perStep)
+	r.SpeedupRange = []float64{slices.Min(ratios), slices.Max(ratios)}
+	return r, nil
+}
+
+// rate generates and returns tokens a second and tokens a step.
+func (s *spec) rate(ctx context.Context, r engine.Request, most int) (perSecond, perStep float64, err error) {
+	var stats engine.Stats
+	if _, err := generateFor(ctx, s.engine, r, &stats, math.Inf(1), most); err != nil {
+		return 0, 0, err
+	}
+	tokens := float64(stats.Rounds + stats.Accepted) // whole rounds, whether or not the last one's tokens were all taken
+	return tokens / stats.Decode.Seconds(), tokens / float64(stats.Rounds), nil
+}
+
+// identical reports whether greedy output with the draft is that of plain decoding. A draft of random weights guesses
+// nothing, so a draft that is always right, the target itself, is tried too.
+func (s *spec) identical(ctx context.Context, k int) (bool, error) {
+	r := engine.Request{Prompt: []int32{1, 2, 3}, MaxTokens: sameOutput}
+	if window := s.target.Config.MaxPositionEmbeddings; window > 0 {
+		r.MaxTokens = min(r.MaxTokens, window-len(r.Prompt))
+	}
+	plain, err := generateFor(ctx, s.engine, r, nil, math.Inf(1), sameOutput)
+	if err != nil {
+		return false, err
+	}
+	for _, draft := range []*model.Model{s.draft, s.target} {
+		r.Draft, r.Speculate, r.FixedDepth = draft, k, true
+		fast, err := generateFor(ctx, s.engine, r, nil, math.Inf(1), sameOutput)
+		if err != nil || !slices.Equal(plain, fast) {
+			return false, err
+		}
+	}
+	return true, nil
+}
