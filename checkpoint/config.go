@@ -89,12 +89,21 @@ func parseConfigFor(config, mamba []byte, h hint) (model.Config, *hfConfig, erro
 	var f hfConfig
 	config, err := readJSON(config)
 	if err == nil {
+		config, err = fromMambaSSM(config)
+	}
+	if err == nil {
 		err = errors.Join(json.Unmarshal(config, &f), json.Unmarshal(config, &f.fields))
 	}
 	if err != nil {
 		return model.Config{}, nil, fmt.Errorf("config.json: %w", err)
 	}
-	c, err := f.model()
+	var c model.Config
+	if slices.Contains(backbones, f.ModelType) {
+		c, err = f.backbone(config)
+		mamba = nil
+	} else {
+		c, err = f.model()
+	}
 	if err != nil {
 		return c, nil, fmt.Errorf("config.json: %w", err)
 	}
@@ -218,7 +227,7 @@ func (h *hfConfig) window(c *model.Config) (int, error) {
 // refuse names what this program does not compute, rather than compute it wrongly.
 func (h *hfConfig) refuse() error {
 	if !slices.Contains(families, h.ModelType) && !slices.Contains(qwerky, h.ModelType) {
-		return fmt.Errorf("model_type %q: want %s", h.ModelType, strings.Join(families, ", "))
+		return fmt.Errorf("model_type %q: want %s", h.ModelType, strings.Join(slices.Concat(families, backbones), ", "))
 	}
 	if h.HiddenAct != nil && *h.HiddenAct != "silu" {
 		return fmt.Errorf("hidden_act %q: want silu", *h.HiddenAct)

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 )
 
@@ -22,6 +23,10 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 		delete(out, "attention_layers")
 		delete(out, "auto_map")
 	}
+	if mc.Mamba != nil && mc.Mamba.Backbone {
+		maps.Copy(out, formatBackbone(mc))
+		return writeJSON(withDType(out))
+	}
 	for k, v := range map[string]any{
 		"hidden_size": mc.HiddenSize, "intermediate_size": mc.IntermediateSize, "num_hidden_layers": mc.NumHiddenLayers,
 		"num_attention_heads": mc.NumAttentionHeads, "num_key_value_heads": mc.NumKeyValueHeads, "head_dim": mc.HeadDim,
@@ -32,12 +37,17 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 	if out["rope_parameters"] == nil {
 		out["rope_theta"] = mc.RopeTheta
 	}
+	return writeJSON(withDType(out))
+}
+
+// withDType says in the file's own word what the weights are.
+func withDType(out map[string]any) map[string]any {
 	dtype := "torch_dtype"
 	if out["dtype"] != nil {
 		dtype = "dtype"
 	}
 	out[dtype] = "float32"
-	return writeJSON(out)
+	return out
 }
 
 // modelType returns model_type of the configuration that the checkpoint came with.

@@ -32,7 +32,8 @@ func goldenBatch(e *golden.Expected) model.Batch {
 func TestGoldenLogits(t *testing.T) {
 	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "tiny-two-configs", "llama-gqa", "sharded", "llama-mqa-bf16", "llama-f16",
 		"llama-headdim", "llama-bias", "llama-rope3-rope_type", "llama-rope3-type", "llama-linear", "llama-rope_parameters", "mistral-window", "qwen2",
-		"qwen3", "qwen3-bias", "tiny-mamba1", "tiny-mamba1-fused", "tiny-mamba1-narrow", "tiny-fused", "tiny-wide", "torch-bin", "torch-shards"} {
+		"qwen3", "qwen3-bias", "tiny-mamba1", "tiny-mamba1-fused", "tiny-mamba1-narrow", "tiny-fused", "tiny-wide", "torch-bin", "torch-shards",
+		"mamba", "mamba-authors", "mamba2-authors", "mamba2-groups", "mamba2-tied"} {
 		t.Run(name, func(t *testing.T) {
 			e := golden.Open(t, name)
 			c, err := Load(golden.Dir(t, name))
@@ -100,7 +101,7 @@ func sameFiles(t *testing.T, dir string, c *Checkpoint) {
 // TestGoldenStates feeds the reference batches in random pieces, with rollbacks, and compares the logits of what was kept.
 func TestGoldenStates(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
-	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "mistral-window", "tiny-mamba1", "tiny-mamba1-narrow", "tiny-wide", "qwen3"} {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "mistral-window", "tiny-mamba1", "tiny-mamba1-narrow", "tiny-wide", "qwen3", "mamba", "mamba2-groups"} {
 		e := golden.Open(t, name)
 		c, err := Load(golden.Dir(t, name))
 		if err != nil {
@@ -131,9 +132,9 @@ func TestGoldenStates(t *testing.T) {
 	}
 }
 
-// TestGoldenGradients compares the cross-entropy gradient of every weight of three hybrids.
+// TestGoldenGradients compares the cross-entropy gradient of every weight of three hybrids and of pure models.
 func TestGoldenGradients(t *testing.T) {
-	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mamba1"} {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mamba1", "mamba", "mamba2-groups", "mamba2-tied"} {
 		e := golden.Open(t, name)
 		c, err := Load(golden.Dir(t, name))
 		if err != nil {

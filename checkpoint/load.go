@@ -142,12 +142,22 @@ func justify(c *model.Config, from tensors) error {
 func leastWeights(c *model.Config) float64 {
 	hidden, layers := float64(c.HiddenSize), float64(c.NumHiddenLayers)
 	attention := float64(2*c.NumAttentionHeads+2*c.NumKeyValueHeads)*float64(c.HeadDim) + 3*float64(c.IntermediateSize) // columns of a layer
-	n, attn := float64(c.VocabSize), layers
+	n, attn, rest := float64(c.VocabSize), layers, 0.0
 	if m := c.Mamba; m != nil {
 		attn = float64(len(m.AttnLayers))
-		n += (layers - attn) * (3*float64(m.DInner) + 2*float64(m.DXB) + 3*float64(m.IntermediateSize))
+		inner, state, rank := float64(m.DInner), float64(m.DState), float64(m.DTRank)
+		columns := 3*inner + 2*float64(m.DXB) + 3*float64(m.IntermediateSize)
+		rest = inner*float64(m.DConv) + rank*(inner+state)
+		if m.Backbone && m.DTRank == 0 {
+			columns += 2 * float64(m.Groups) * state
+		}
+		if m.DTRank > 0 {
+			rest += inner * state
+		}
+		n += (layers - attn) * columns
+		rest *= layers - attn
 	}
-	return hidden * (n + attn*attention)
+	return hidden*(n+attn*attention) + rest
 }
 
 // readSmall reads everything but the weights: a checkpoint without its model, and the model's configuration.

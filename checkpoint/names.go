@@ -130,6 +130,10 @@ func (r *renamed) rename(of, name string) {
 // have (method §6.1): in the other, q, k and v are one matrix, and so are the projections of Mamba1.
 func trainingNames(c *model.Config, from tensors) (tensors, error) {
 	r := &renamed{from, map[string]piece{}, map[string]bool{}}
+	if c.Mamba != nil && c.Mamba.Backbone {
+		r.rename("backbone.embedding.weight", "backbone.embeddings.weight") // as Mamba's authors write it
+		return r, nil
+	}
 	q, kv := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
 	for i := range c.NumHiddenLayers {
 		layer := fmt.Sprintf("model.layers.%d.", i)

@@ -15,7 +15,8 @@ import (
 
 // saved are reference checkpoints whose save others must be able to read.
 var saved = []string{"llama-gqa", "llama-bias", "llama-headdim", "llama-rope3-type", "llama-rope_parameters", "mistral-window", "qwen2", "qwen3",
-	"qwen3-bias", "torch-bin", "torch-shards", "tiny-hybrid", "tiny-pure", "tiny-mamba1", "tiny-mamba1-fused", "tiny-fused"}
+	"qwen3-bias", "torch-bin", "torch-shards", "tiny-hybrid", "tiny-pure", "tiny-mamba1", "tiny-mamba1-fused", "tiny-fused",
+	"mamba", "mamba-authors", "mamba2-authors", "mamba2-groups", "mamba2-tied"}
 
 // TestOthersRead has Transformers load what Save wrote, where KRAIT_PYTHON names a Python that has it (internal/golden/requirements.txt).
 // The provenance that lies beside must not trouble it.

@@ -137,7 +137,7 @@ func (c *Checkpoint) WriteTo(dir string) error {
 	for name, data := range c.Files {
 		files[name] = data
 	}
-	if c.Model.Config.Mamba != nil {
+	if m := c.Model.Config.Mamba; m != nil && !m.Backbone {
 		if files["mamba_config.json"], err = formatMamba(&c.Model.Config); err != nil {
 			return err
 		}

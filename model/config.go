@@ -51,6 +51,11 @@ type MambaConfig struct {
 	// RepeatFirst means that x, and B of Mamba2, are repeated for the heads that share them before the convolution, not after it
 	// (repeat_kv_before_conv). Of the paper's releases, Mamba1 does and Mamba2 does not.
 	RepeatFirst bool
+	// Backbone means a pure model of Mamba's authors: blocks without MLP, Groups rows of B and C for all heads, and in Mamba2 heads of
+	// any width. DXB and IntermediateSize are nothing then, and of Config all that concerns attention and MLPs.
+	Backbone bool
+	Groups   int
+	ProjBias bool // use_bias: the input and output projections have one
 }
 
 // IsAttention reports whether layer i is an attention layer.
@@ -66,24 +71,32 @@ func positive(v float32) bool { return v > 0 && v <= math.MaxFloat32 }
 
 // Validate refuses a configuration that no model can have, naming the field.
 func (c *Config) Validate() error {
-	for _, f := range []struct {
+	type size struct {
 		name string
 		v    int
-	}{{"hidden_size", c.HiddenSize}, {"intermediate_size", c.IntermediateSize}, {"num_hidden_layers", c.NumHiddenLayers},
-		{"num_attention_heads", c.NumAttentionHeads}, {"num_key_value_heads", c.NumKeyValueHeads}, {"head_dim", c.HeadDim}, {"vocab_size", c.VocabSize}} {
+	}
+	backbone := c.Mamba != nil && c.Mamba.Backbone
+	sizes := []size{{"hidden_size", c.HiddenSize}, {"num_hidden_layers", c.NumHiddenLayers}, {"vocab_size", c.VocabSize}}
+	if !backbone {
+		sizes = append(sizes, size{"intermediate_size", c.IntermediateSize}, size{"num_attention_heads", c.NumAttentionHeads},
+			size{"num_key_value_heads", c.NumKeyValueHeads}, size{"head_dim", c.HeadDim})
+	}
+	for _, f := range sizes {
 		if f.v <= 0 || f.v > 1<<24 {
 			return fmt.Errorf("%s is %d, want a positive number", f.name, f.v)
 		}
 	}
 	switch {
-	case c.NumAttentionHeads%c.NumKeyValueHeads != 0:
-		return fmt.Errorf("num_attention_heads %d is not a multiple of num_key_value_heads %d", c.NumAttentionHeads, c.NumKeyValueHeads)
-	case c.HeadDim%2 != 0:
-		return fmt.Errorf("head_dim %d is odd, so its halves cannot be rotated", c.HeadDim)
 	case c.NumHiddenLayers > maxLayers:
 		return fmt.Errorf("num_hidden_layers is %d, more than any model has", c.NumHiddenLayers)
 	case !positive(c.RMSNormEps):
 		return fmt.Errorf("rms_norm_eps is %g, want a positive number", c.RMSNormEps)
+	case backbone:
+		return c.Mamba.validateBackbone()
+	case c.NumAttentionHeads%c.NumKeyValueHeads != 0:
+		return fmt.Errorf("num_attention_heads %d is not a multiple of num_key_value_heads %d", c.NumAttentionHeads, c.NumKeyValueHeads)
+	case c.HeadDim%2 != 0:
+		return fmt.Errorf("head_dim %d is odd, so its halves cannot be rotated", c.HeadDim)
 	case !positive(float32(c.RopeTheta)):
 		return fmt.Errorf("rope_theta is %g, want a positive number", c.RopeTheta)
 	case c.SlidingWindow < 0:

@@ -43,6 +43,9 @@ const neutralGate = 1.2784645
 // into the convolution's bias, which is the same function behind the first tokens; the bias of o stays with the output projection.
 func FromTeacher(teacher *Model, c *MambaConfig, init Init, rng *rand.Rand) (*Model, error) {
 	config := teacher.Config
+	if c.Backbone || config.Mamba != nil && config.Mamba.Backbone {
+		return nil, fmt.Errorf("a pure Mamba model has no attention that a hybrid could begin from")
+	}
 	config.Mamba = c
 	if len(c.AttnLayers) == config.NumHiddenLayers {
 		config.Mamba = nil
@@ -193,8 +196,8 @@ func Subset(m *Model, layers []int) (*Model, error) {
 	copy(d.head.Weight.Data, m.head.Weight.Data)
 	for i, l := range layers {
 		from := map[string]*tensor.Tensor{}
-		m.Blocks[l].params(func(name string, p *tensor.Tensor) bool { from[name] = p; return true })
-		d.Blocks[i].params(func(name string, p *tensor.Tensor) bool { copy(p.Data, from[name].Data); return true })
+		m.Blocks[l].params(c.names(), func(name string, p *tensor.Tensor) bool { from[name] = p; return true })
+		d.Blocks[i].params(c.names(), func(name string, p *tensor.Tensor) bool { copy(p.Data, from[name].Data); return true })
 	}
 	return d, nil
 }

@@ -131,6 +131,10 @@ type Mamba2 struct {
 	shape                autograd.SSDShape // K = H where x and B are repeated before the convolution
 	identity             bool
 	repeat               []int32 // the columns of that repetition, or nil
+	expand               []int32 // the columns of [x, B, C] after the convolution, or nil for all as they are
+	normGroups           int     // the gated norm is over each of so many groups
+	normEps              float32
+	prefix               string // of the weights' names
 }
 
 func newMamba2(c *Config) *Mamba2 {
@@ -148,7 +152,7 @@ func newMamba2(c *Config) *Mamba2 {
 		ConvWeight: tensor.New(s.Width(), 1, m.DConv), ConvBias: tensor.New(s.Width()),
 		DtBias: tensor.New(s.H), ALog: tensor.New(s.H), D: tensor.New(s.H),
 		OutProj: newLinear(c.HiddenSize, m.DInner, c.OBias),
-		shape:   s, identity: m.Identity, repeat: repeat,
+		shape:   s, identity: m.Identity, repeat: repeat, normGroups: s.H, normEps: gateNormEps, prefix: "mamba.",
 	}
 	if m.ZBias {
 		x.ZBias = tensor.New(m.DInner)
@@ -175,9 +179,12 @@ func (m *Mamba2) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer in
 	if !m.identity {
 		xbc = autograd.SiLU(t, xbc)
 	}
+	if m.expand != nil {
+		xbc = autograd.Columns(t, xbc, m.expand)
+	}
 	y := autograd.SSD(t, xbc, dt, m.DtBias, m.ALog, m.D, m.shape, b.ssdRuns(layer)) // (rows, d_inner)
 	if m.NormWeight != nil {
-		y = autograd.GatedRMSNorm(t, y, z, m.NormWeight, m.shape.H, gateNormEps)
+		y = autograd.GatedRMSNorm(t, y, z, m.NormWeight, m.normGroups, m.normEps)
 	} else {
 		y = autograd.SwiGLU(t, z, y)
 	}
@@ -187,7 +194,7 @@ func (m *Mamba2) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer in
 func (m *Mamba2) linears() []*Linear { return []*Linear{m.InProj, m.OutProj} }
 
 func (m *Mamba2) params(prefix string, yield func(string, *tensor.Tensor) bool) bool {
-	p := prefix + "mamba."
+	p := prefix + m.prefix
 	return yield(p+"dt_bias", m.DtBias) && yield(p+"A_log", m.ALog) && yield(p+"D", m.D) &&
 		m.InProj.params(p+"in_proj", yield) &&
 		yield(p+"conv1d.weight", m.ConvWeight) && yield(p+"conv1d.bias", m.ConvBias) &&

@@ -20,7 +20,7 @@ type Model struct {
 	rope        *ropeTable
 }
 
-// Block is one decoder layer.
+// Block is one decoder layer. MLPNorm and MLP are nil in pure models of Mamba's authors.
 type Block struct {
 	MixerNorm, MLPNorm *Norm
 	Mixer              Mixer
@@ -48,6 +48,15 @@ func newBlock(c *Config, i int) *Block {
 	if !c.IsAttention(i) {
 		eps, intermediate = c.Mamba.RMSNormEps, c.Mamba.IntermediateSize
 	}
+	if c.Mamba != nil && c.Mamba.Backbone {
+		b := &Block{MixerNorm: newNorm(c.HiddenSize, eps)}
+		if c.Mamba.DTRank > 0 {
+			b.Mixer = newBackboneMamba(c)
+		} else {
+			b.Mixer = newBackboneMamba2(c)
+		}
+		return b
+	}
 	b := &Block{
 		MixerNorm: newNorm(c.HiddenSize, eps), MLPNorm: newNorm(c.HiddenSize, eps),
 		MLP: &MLP{
@@ -69,8 +78,15 @@ func newBlock(c *Config, i int) *Block {
 
 // Forward returns the rows after the block: (rows, hidden).
 func (b *Block) Forward(t *autograd.Tape, x *tensor.Tensor, l *layout, layer int) *tensor.Tensor {
-	mixed := autograd.Add(t, x, b.Mixer.Forward(t, b.MixerNorm.Forward(t, x), l, layer))
-	return autograd.Add(t, mixed, b.MLP.Forward(t, b.MLPNorm.Forward(t, mixed)))
+	return b.feed(t, autograd.Add(t, x, b.Mixer.Forward(t, b.MixerNorm.Forward(t, x), l, layer)))
+}
+
+// feed returns x with the output of the MLP added, where there is one.
+func (b *Block) feed(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor {
+	if b.MLP == nil {
+		return x
+	}
+	return autograd.Add(t, x, b.MLP.Forward(t, b.MLPNorm.Forward(t, x)))
 }
 
 // Forward returns the hidden rows after the final norm (rows, hidden) and advances the states of the batch's runs.
@@ -118,8 +134,7 @@ func (m *Model) MixerTraces(t *autograd.Tape, b Batch, want func(layer int) bool
 		if want(i) {
 			yield(i, in, out)
 		}
-		mixed := autograd.Add(t, x, out)
-		x = autograd.Add(t, mixed, block.MLP.Forward(t, block.MLPNorm.Forward(t, mixed)))
+		x = block.feed(t, autograd.Add(t, x, out))
 	}
 	l.done()
 }
@@ -139,27 +154,28 @@ func (m *Model) Head() autograd.Weight { return m.head.weight() }
 
 // Params yields every weight under its name in the checkpoint, in a fixed order. A weight that is not here does not exist.
 func (m *Model) Params(yield func(name string, p *tensor.Tensor) bool) {
-	if !yield("model.embed_tokens.weight", m.EmbedTokens) {
+	n := m.Config.names()
+	if !yield(n.embed, m.EmbedTokens) {
 		return
 	}
 	for i, b := range m.Blocks {
-		prefix := fmt.Sprintf("model.layers.%d.", i)
-		if !b.params(func(name string, p *tensor.Tensor) bool { return yield(prefix+name, p) }) {
+		prefix := fmt.Sprintf(n.layer, i)
+		if !b.params(n, func(name string, p *tensor.Tensor) bool { return yield(prefix+name, p) }) {
 			return
 		}
 	}
-	if !yield("model.norm.weight", m.Norm.Weight) || m.Config.TieWordEmbeddings {
+	if !yield(n.norm, m.Norm.Weight) || m.Config.TieWordEmbeddings {
 		return
 	}
 	yield("lm_head.weight", m.head.Weight)
 }
 
 // params yields the block's weights under their names within the layer.
-func (b *Block) params(yield func(name string, p *tensor.Tensor) bool) bool {
-	return yield("input_layernorm.weight", b.MixerNorm.Weight) && b.Mixer.params("", yield) &&
+func (b *Block) params(n names, yield func(name string, p *tensor.Tensor) bool) bool {
+	return yield(n.mixerNorm, b.MixerNorm.Weight) && b.Mixer.params("", yield) && (b.MLP == nil ||
 		yield("post_attention_layernorm.weight", b.MLPNorm.Weight) &&
-		b.MLP.GateProj.params("mlp.gate_proj", yield) && b.MLP.UpProj.params("mlp.up_proj", yield) &&
-		b.MLP.DownProj.params("mlp.down_proj", yield)
+			b.MLP.GateProj.params("mlp.gate_proj", yield) && b.MLP.UpProj.params("mlp.up_proj", yield) &&
+			b.MLP.DownProj.params("mlp.down_proj", yield))
 }
 
 // NumParams returns the number of weights.
@@ -184,10 +200,14 @@ func (m *Model) Train(trainable func(name string) bool) {
 // Pack lays the weights out for inference: products read packed panels from here on. Weights that change afterwards need another Pack.
 func (m *Model) Pack() {
 	for _, b := range m.Blocks {
-		for _, l := range append(b.Mixer.linears(), b.MLP.GateProj, b.MLP.UpProj, b.MLP.DownProj) {
+		linears := b.Mixer.linears()
+		if b.MLP != nil {
+			linears = append(linears, b.MLP.GateProj, b.MLP.UpProj, b.MLP.DownProj)
+		}
+		for _, l := range linears {
 			l.pack()
 		}
-		if m, ok := b.Mixer.(*Mamba1); ok {
+		if m, ok := b.Mixer.(interface{ pack() }); ok {
 			m.pack()
 		}
 	}

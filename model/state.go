@@ -145,7 +145,7 @@ type mambaState struct {
 }
 
 func (m *Mamba2) newState() layerState {
-	return &mambaState{autograd.NewSSDState(m.shape), autograd.NewConvState(m.shape.Width(), m.ConvWeight.Shape[2])}
+	return &mambaState{autograd.NewSSDState(m.shape), autograd.NewConvState(m.ConvWeight.Shape[0], m.ConvWeight.Shape[2])}
 }
 
 func (s *mambaState) keep(_, n int)     { s.ssm.Keep(n); s.conv.Keep(n) }

@@ -53,7 +53,13 @@ func fuzzModels(t testing.TB) []*Model {
 		tinyLike(t, 6, 2, 0, []int{1}, mamba1), tinyLike(t, 7, 1, 0, nil, mamba1), tinyLike(t, 8, 2, 0, []int{1}, func(c *Config) {
 			mamba1(c)
 			c.Mamba.RepeatFirst = false
-		}), tinyLike(t, 9, 2, 0, []int{1}, func(c *Config) { c.Mamba.RepeatFirst = true })}
+		}), tinyLike(t, 9, 2, 0, []int{1}, func(c *Config) { c.Mamba.RepeatFirst = true }),
+		tinyLike(t, 10, 2, 0, nil, func(c *Config) {
+			c.Mamba = &MambaConfig{Backbone: true, DInner: 32, DState: 6, NGroups: 4, Groups: 2, DConv: 4, RMSNormEps: 1e-5}
+		}),
+		tinyLike(t, 11, 2, 0, nil, func(c *Config) {
+			c.Mamba = &MambaConfig{Backbone: true, DInner: 32, DState: 5, NGroups: 1, Groups: 1, DConv: 3, RMSNormEps: 1e-5, DTRank: 3, ProjBias: true}
+		})}
 }
 
 // FuzzState drives a state by the script's bytes: each is a run's length, and whether the run is provisional and how much of it is kept. The logits of

@@ -17,6 +17,7 @@ safetensors) plus expected.safetensors, except tiny-distill and tiny-train, whos
     tiny-mamba1-*     bf16 in the fused layout; the fused layout in Qwerky's words, with the convolution at key-value width: logits
     tiny-fused        Mamba2 with fused attention: logits
     tiny-wide         Mamba2 with repeat_kv_before_conv: logits
+    mamba*            pure models without MLP, Transformers' and their authors' files: logits, all gradients of CE, through Transformers
     tiny-distill      teacher/ is an attention-only Llama; KL against it and the gradients of 1.0*KL + 0.1*CE
     tiny-train        ten AdamW steps of tiny-hybrid: losses, gradient norms, learning rates, final weights
     conv-linear       an attention-only teacher: what its layer 0 must compute right after conversion (linear attention)
@@ -45,7 +46,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Zamba2Config
+from transformers import AutoModelForCausalLM, Mamba2Config, MambaConfig, Zamba2Config
 from transformers import logging as transformers_logging
 from transformers.models.zamba2.modeling_zamba2 import Zamba2MambaMixer
 
@@ -740,6 +741,72 @@ def write_bin_shards(dir, w):
     (dir / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
+def make_backbone(name, conf, dtype, spell):
+    """A pure model of Mamba's authors: weights drawn here, everything else Transformers' own CPU path in float64 (with its casts to
+    float32 of A, dt and norms). `spell` turns config.json and the weights into what the folder holds."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(conf).to(f64).eval()
+    g = rng(name)
+    tied = conf.tie_word_embeddings
+    w = {}
+    for key, v in model.state_dict().items():
+        if tied and key == "lm_head.weight":
+            continue
+        shape, last = tuple(v.shape), key.split(".mixer.")[-1]
+        if last == "A_log":
+            x = np.log(np.arange(1, shape[-1] + 1) * g.uniform(0.7, 1.4, shape))
+        elif last == "dt_bias" or last == "dt_proj.bias":
+            tau = np.exp(g.uniform(math.log(1e-2), 0, shape))
+            x = tau + np.log(-np.expm1(-tau))
+        elif last == "D" or "norm" in key:
+            x = g.normal(1, 0.3, shape)
+        elif key.endswith("bias"):
+            x = g.normal(0, 0.3, shape)
+        else:
+            x = g.normal(0, (2 if tied else 1.2) / math.sqrt(shape[-1]), shape)
+        w[key] = torch.from_numpy(x).to(dtype)
+    model.load_state_dict({**w, **({"lm_head.weight": w["backbone.embeddings.weight"]} if tied else {})})
+    dir = OUT / name
+    dir.mkdir(parents=True)
+    spell(dir, json.loads(conf.to_json_string(use_diff=False)), w)
+    b = batch(name, [21, 1, 9], targets=True)
+    logits = torch.cat([model(run[None], use_cache=False).logits[0] for run in b["tokens"].split(b["run_lengths"].tolist())]).double()
+    ce = ce_sum(logits, b["targets"])
+    ce.backward()
+    params = dict(model.named_parameters())
+    write_tensors(dir / "expected.safetensors", {**b, "logits": logits, "ce_sum": ce, **{"grad." + k: params[k].grad for k in w}})
+
+
+def make_backbones():
+    keep = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size", "state_size", "expand", "conv_kernel", "n_groups", "num_heads",
+            "head_dim", "intermediate_size", "time_step_rank", "time_step_limit", "layer_norm_epsilon", "use_bias", "use_conv_bias",
+            "hidden_act", "tie_word_embeddings", "residual_in_fp32", "bos_token_id", "eos_token_id", "transformers_version")
+
+    def hub(dir, c, w):
+        write_config(dir, {"architectures": ["MambaForCausalLM" if c["model_type"] == "mamba" else "Mamba2ForCausalLM"],
+                           **{k: c[k] for k in keep if k in c}})
+        write_tensors(dir / "model.safetensors", w, {"format": "pt"})
+
+    def older(dir, c, w):  # Transformers before 5 wrote a bare Infinity
+        hub(dir, {**c, "time_step_limit": [0.0, float("inf")]}, w)
+
+    def authors(dir, c, w):  # mamba_ssm's own files: another config.json, torch.save, the head beside the embedding
+        ssm = {"layer": "Mamba2", "headdim": c["head_dim"], "d_state": c["state_size"]} if c["model_type"] == "mamba2" else {}
+        write_config(dir, {"d_model": c["hidden_size"], "n_layer": c["num_hidden_layers"], "vocab_size": c["vocab_size"] - 3, "ssm_cfg": ssm,
+                           "rms_norm": True, "residual_in_fp32": True, "fused_add_norm": True, "pad_vocab_size_multiple": 16})
+        w = {k.replace("embeddings", "embedding"): v for k, v in w.items()}
+        torch.save({**w, "lm_head.weight": w["backbone.embedding.weight"]}, dir / "pytorch_model.bin")
+
+    small = dict(hidden_size=32, num_hidden_layers=2, vocab_size=VOCAB, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    two = dict(state_size=8, head_dim=16, num_heads=4, chunk_size=8)
+    make_backbone("mamba2-groups", Mamba2Config(**small, **two, n_groups=2, use_bias=True, tie_word_embeddings=False), f32, hub)
+    make_backbone("mamba2-tied", Mamba2Config(**small, **two, n_groups=1, layer_norm_epsilon=1e-6, tie_word_embeddings=True), bf16, older)
+    make_backbone("mamba", MambaConfig(**small, state_size=5, use_bias=True, time_step_rank=3), f32, hub)
+    padded = {**small, "vocab_size": 64}
+    make_backbone("mamba2-authors", Mamba2Config(**padded, **two, n_groups=1, tie_word_embeddings=True), f32, authors)
+    make_backbone("mamba-authors", MambaConfig(**padded), f32, authors)
+
+
 def make_llamas():
     def matters(name, c, b, ours, **plain):
         """The feature under test must move the logits: the same weights without it differ."""
@@ -837,6 +904,7 @@ def main():
     make_logits_only("tiny-two-configs", *(lambda c: (c, mamba_config(c, [1], rms_norm_eps=1e-5, intermediate_size=56)))(
         llama_config(rms_norm_eps=0.1)))
     make_mamba1()
+    make_backbones()
     make_llamas()
     make_linear()
     print("error of the same loops in float32, over the tensor's largest value:")
