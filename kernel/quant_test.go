@@ -261,12 +261,12 @@ func checkError(t *testing.T, f PanelFormat, w, d []float32, n, k int) {
 				case BF16:
 					bound = math.Abs(float64(v)) * 0x1p-8
 				case Q8:
-					bound = top / 127 / 2 * 1.001
-					if top < 127*127*f16Step { // the scale is a power of two
+					bound = top/127/2*1.001 + f16Step/2 // scales are rounded to f16, small ones to its denormal numbers
+					if top < 127*127*f16Step {          // the scale is a power of two
 						bound = max(2*bound, f16Step/2)
 					}
 				case Q4:
-					bound = max(top/8, min(high, -low)/7.5) /2*(1+0x1p-7) + 8*f16Step/2 // scales are rounded to f16, small ones to its denormal numbers
+					bound = max(top/8, min(high, -low)/7.5)/2*(1+0x1p-7) + 8*f16Step/2
 					if top < 0x1p-18 {
 						bound = top
 					}
