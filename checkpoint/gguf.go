@@ -261,7 +261,7 @@ func (r *ggufReader) rope(c map[string]any, headDim int) {
 }
 
 // llama3Scaling finds the rope_scaling that makes these divisors of the inverse frequencies. Files keep the divisors only; the
-// context length that they are for is 8192 in all of Llama 3's releases, or else what the metadata says.
+// context length that they are for is the usual one, or else what the metadata says.
 func llama3Scaling(divisors []float32, theta float64, original int) (map[string]any, error) {
 	factor := float64(slices.Max(divisors))
 	if !(factor >= 1) || math.IsInf(factor, 0) {
@@ -270,7 +270,7 @@ func llama3Scaling(divisors []float32, theta float64, original int) (map[string]
 	if factor == 1 && slices.Min(divisors) == 1 {
 		return nil, nil
 	}
-	for _, context := range []int{8192, original} {
+	for _, context := range []int{usualContext, original} {
 		s := llama3Rope{factor: shortFloat(float32(factor)), low: 1, high: 4, context: float64(context)}
 		if context > 0 && s.makes(divisors, theta) {
 			return map[string]any{"rope_type": "llama3", "factor": s.factor, "low_freq_factor": s.low, "high_freq_factor": s.high, "original_max_position_embeddings": context}, nil
@@ -278,6 +278,9 @@ func llama3Scaling(divisors []float32, theta float64, original int) (map[string]
 	}
 	return nil, errors.New("rope_freqs.weight holds divisors that are not those of Llama 3's scaling")
 }
+
+// usualContext is original_max_position_embeddings in all of Llama 3's releases.
+const usualContext = 8192
 
 // llama3Rope is rope_scaling of type llama3.
 type llama3Rope struct{ factor, low, high, context float64 }

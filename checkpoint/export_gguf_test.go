@@ -1,0 +1,148 @@
+package checkpoint
+
+import (
+	"bytes"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"krait/gguf"
+	"krait/internal/golden"
+)
+
+// TestExportGGUF writes the reference checkpoints as GGUF files: what another converter made of them has the same bytes in its tensors,
+// and what is read again has the same logits.
+func TestExportGGUF(t *testing.T) {
+	for _, name := range []string{"llama-gqa", "llama-bias", "llama-headdim", "llama-linear", "llama-rope3-type", "qwen2", "qwen3", "mistral-window"} {
+		e := golden.Open(t, name)
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "x.gguf")
+		typ := gguf.F32
+		if name == "qwen3" {
+			typ = gguf.BF16 // as its weights are there
+		}
+		if err := ExportGGUF(path, c, typ); err != nil {
+			t.Fatal(err)
+		}
+		if name != "mistral-window" {
+			sameTensors(t, name, path)
+		}
+		again, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.Model.Logits(nil, c.Model.Forward(nil, goldenBatch(e))).Data
+		got := again.Model.Logits(nil, again.Model.Forward(nil, goldenBatch(e))).Data
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: other logits after writing and reading", name)
+		}
+		if !slices.Equal(again.BOS, c.BOS) || !slices.Equal(again.EOS, c.EOS) {
+			t.Errorf("%s: BOS %v, EOS %v, want %v, %v", name, again.BOS, again.EOS, c.BOS, c.EOS)
+		}
+	}
+}
+
+// sameTensors compares the tensors of a file with those of the golden one.
+func sameTensors(t *testing.T, name, path string) {
+	t.Helper()
+	got, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	want, err := gguf.Open(filepath.Join(ggufGoldens, name+".gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer want.Close()
+	if a, b := len(got.Names()), len(want.Names()); a != b {
+		t.Errorf("%s: %d tensors, want %d", name, a, b)
+	}
+	for _, n := range want.Names() {
+		a, _ := got.Tensor(n)
+		b, _ := want.Tensor(n)
+		equal := bytes.Equal(a.Data, b.Data)
+		if n == "rope_freqs.weight" { // computed in float32 there
+			x, y := make([]float32, a.Len()), make([]float32, b.Len())
+			_, _ = gguf.Float32s(x, a), gguf.Float32s(y, b)
+			equal = slices.EqualFunc(x, y, func(v, w float32) bool { return math.Abs(float64(v-w)) <= 1e-6*float64(w) })
+		}
+		if !slices.Equal(a.Dims, b.Dims) || a.Type != b.Type || !equal {
+			t.Errorf("%s: tensor %s differs: %v %s, want %v %s", name, n, a.Dims, a.Type, b.Dims, b.Type)
+		}
+	}
+}
+
+// TestExportGGUFTypes writes the default model in every type, tokenizer included.
+func TestExportGGUFTypes(t *testing.T) {
+	c, err := Load("../recipe/stories260k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := c.Tokenizer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "Once upon a time, there was a little girl named Lily. \"Ünï\"  two"
+	ids, err := tok.Encode(text, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for typ, tolerance := range map[gguf.Type]float64{gguf.F32: 0, gguf.F16: 0.01, gguf.BF16: 0.05, gguf.Q8_0: 0.05, gguf.Q4_0: 0.5} {
+		path := filepath.Join(t.TempDir(), "x.gguf")
+		if err := ExportGGUF(path, c, typ); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := again.Tokenizer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := back.Encode(text, true); err != nil || !slices.Equal(got, ids) {
+			t.Errorf("%s: tokens %v (%v), want %v", typ, got, err, ids)
+		}
+		if !slices.Equal(again.BOS, c.BOS) || !slices.Equal(again.EOS, c.EOS) {
+			t.Errorf("%s: BOS %v, EOS %v, want %v, %v", typ, again.BOS, again.EOS, c.BOS, c.EOS)
+		}
+		want := map[string][]float32{}
+		for name, p := range c.Model.Params {
+			want[name] = p.Data
+		}
+		for name, p := range again.Model.Params {
+			worst, largest := 0.0, 0.0
+			for i, v := range p.Data {
+				worst, largest = max(worst, math.Abs(float64(v-want[name][i]))), max(largest, math.Abs(float64(want[name][i])))
+			}
+			if worst > tolerance*largest {
+				t.Errorf("%s: %s is off by %g of %g", typ, name, worst, largest)
+			}
+		}
+		if err := ExportGGUF(path, c, typ); err == nil || !strings.Contains(err.Error(), "exists already") {
+			t.Errorf("written over what was there: %v", err)
+		}
+	}
+}
+
+func TestExportGGUFRefuses(t *testing.T) {
+	for name, want := range map[string]string{"tiny-hybrid": "a model with Mamba layers", "qwen3-bias": "norms of queries and keys beside biases"} {
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "x.gguf")
+		if err := ExportGGUF(path, c, gguf.F32); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+		if err := ExportGGUF(path, c, gguf.Q6_K); err == nil || !strings.Contains(err.Error(), "type Q6_K") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
