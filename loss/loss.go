@@ -38,25 +38,9 @@ type Head struct {
 // pass: (w.KL + w.CE)·p_student - w.KL·p_teacher - w.CE·onehot.
 func Distill(t *autograd.Tape, student, teacher Head, targets []int32, w Weights) Total {
 	defer t.Stop(autograd.GEMM, t.Start())
-	rows := student.Hidden.Rows()
-	if len(targets) != rows {
-		panic(fmt.Sprintf("loss: %d targets for %d rows", len(targets), rows))
-	}
 	d := &distill{student: student, teacher: teacher, w: w}
-	if dense, ok := student.Weight.(autograd.Dense); ok {
-		d.dense = dense
-	}
-	d.recording = t.Recording(student.Hidden, d.dense.Tensor)
-	var index []int32 // the rows that count
-	for i, target := range targets {
-		if target >= 0 {
-			index = append(index, int32(i))
-		}
-	}
-	for at := 0; at < len(index); at += chunkRows {
-		d.chunk(index[at:min(at+chunkRows, len(index))], targets)
-	}
-	total := Total{Tokens: len(index), Parts: map[string]float64{}}
+	d.record(t)
+	total := Total{Tokens: d.rows(targets), Parts: map[string]float64{}}
 	if w.KL != 0 {
 		total.Parts["kl"] = d.kl
 		total.Sum += w.KL * d.kl
@@ -78,9 +62,36 @@ type distill struct {
 	dense                    autograd.Dense
 	w                        Weights
 	recording                bool
+	ceWeights                []float64 // w.CE row by row, where rows differ
+	logps                    []float64 // takes log p[target] of each row, where somebody asks
 	kl, ce                   float64
 	hidden, logits, teachers []float32
 	grad                     []float32
+}
+
+// record makes the tape's gradients those that rows adds to.
+func (d *distill) record(t *autograd.Tape) {
+	if dense, ok := d.student.Weight.(autograd.Dense); ok {
+		d.dense = dense
+	}
+	d.recording = t.Recording(d.student.Hidden, d.dense.Tensor)
+}
+
+// rows adds the loss of the rows whose target is not negative, chunk by chunk, and returns their number.
+func (d *distill) rows(targets []int32) int {
+	if rows := d.student.Hidden.Rows(); len(targets) != rows {
+		panic(fmt.Sprintf("loss: %d targets for %d rows", len(targets), rows))
+	}
+	var index []int32
+	for i, target := range targets {
+		if target >= 0 {
+			index = append(index, int32(i))
+		}
+	}
+	for at := 0; at < len(index); at += chunkRows {
+		d.chunk(index[at:min(at+chunkRows, len(index))], targets)
+	}
+	return len(index)
 }
 
 // chunk adds the loss of a few rows and, when recording, their gradients.
@@ -106,12 +117,19 @@ func (d *distill) chunk(index, targets []int32) {
 			if d.w.KL != 0 {
 				teacher = d.teachers[i*vocab:][:vocab]
 			}
-			kl[i], ce[i] = d.row(d.logits[i*vocab:][:vocab], teacher, targets[index[i]])
+			w := d.w
+			if d.ceWeights != nil {
+				w.CE = d.ceWeights[index[i]]
+			}
+			kl[i], ce[i] = d.row(d.logits[i*vocab:][:vocab], teacher, targets[index[i]], w)
 		}
 	})
 	for i := range n { // in order, so that the sum does not depend on the number of cores
 		d.kl += kl[i]
 		d.ce += ce[i]
+		if d.logps != nil {
+			d.logps[index[i]] = -ce[i]
+		}
 	}
 	if !d.recording {
 		return
@@ -131,7 +149,7 @@ func (d *distill) chunk(index, targets []int32) {
 }
 
 // row returns one row's KL and cross-entropy and, when recording, replaces its logits by their gradient.
-func (d *distill) row(logits, teacher []float32, target int32) (kl, ce float64) {
+func (d *distill) row(logits, teacher []float32, target int32, w Weights) (kl, ce float64) {
 	m := kernel.Max(logits)
 	ce = float64(m) - float64(logits[target])
 	var dot, teacherLog float64
@@ -154,10 +172,10 @@ func (d *distill) row(logits, teacher []float32, target int32) (kl, ce float64) 
 		kl = max(0, dot-teacherLog+float64(m)+logZ) // rounding may leave a few 1e-7 below zero
 	}
 	if d.recording {
-		kernel.Scale(logits, float32(d.w.KL+d.w.CE)/sum, logits)
-		logits[target] -= float32(d.w.CE)
+		kernel.Scale(logits, float32(w.KL+w.CE)/sum, logits)
+		logits[target] -= float32(w.CE)
 		if teacher != nil {
-			kernel.Axpy(logits, -float32(d.w.KL)*teacherInv, teacher)
+			kernel.Axpy(logits, -float32(w.KL)*teacherInv, teacher)
 		}
 	}
 	return kl, ce
