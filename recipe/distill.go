@@ -20,7 +20,8 @@ type InitConfig struct {
 	Teacher    string `json:"teacher"`
 	Out        string `json:"-"`
 	AttnLayers []int  `json:"attn_layers"`
-	Init       string `json:"init"` // attention, linear or random
+	Every      int    `json:"every,omitempty"` // instead of AttnLayers: keep layers K-1, 2K-1, … as the paper does
+	Init       string `json:"init"`            // attention, linear or random
 	Seed       uint64 `json:"seed"`
 	Identity   bool   `json:"identity_activation"` // no activation after the convolution
 	ZBias      bool   `json:"z_bias"`              // a bias on the gate
@@ -36,6 +37,11 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 	init, err := model.ParseInit(c.Init)
 	if err != nil {
 		return err
+	}
+	if c.Every > 0 {
+		if c.AttnLayers, err = everyLayer(teacher.Model.Config.NumHiddenLayers, c.Every); err != nil {
+			return err
+		}
 	}
 	if err := model.CheckAttnLayers(c.AttnLayers, teacher.Model.Config.NumHiddenLayers); err != nil {
 		return err
@@ -62,6 +68,18 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 	}
 	report(Event{Stage: "init", Done: 1, Total: 1, Unit: "model"})
 	return nil
+}
+
+// everyLayer lists the layers i of n with i%k == k-1. Too large a k is an error, since it would keep none.
+func everyLayer(n, k int) ([]int, error) {
+	var layers []int
+	for i := k - 1; i < n; i += k {
+		layers = append(layers, i)
+	}
+	if len(layers) == 0 {
+		return nil, fmt.Errorf("--every %d keeps none of the model's %d layers as attention: if that is meant, say --attn-layers none", k, n)
+	}
+	return layers, nil
 }
 
 // DistillConfig is the configuration of Align and Distill.

@@ -221,9 +221,7 @@ func (g *GGUF) around(bos bool) any {
 	if eos {
 		add(g.EOS)
 	}
-	for _, item := range []object{{"Sequence": object{"id": "A", "type_id": 0}}, {"Sequence": object{"id": "B", "type_id": 1}}} {
-		pair = append(pair, item)
-	}
+	pair = append(pair, object{"Sequence": object{"id": "A", "type_id": 0}}, object{"Sequence": object{"id": "B", "type_id": 1}})
 	return object{"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
 }
 
