@@ -288,10 +288,8 @@ func (g *gen) panelBF16Dot(n int) {
 	g.label(loop)
 	const pairs = 4
 	for u := range pairs {
-		if n > 2 {
-			g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u)
-			g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+64)
-		}
+		g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u)
+		g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+64)
 		w := 24 + 2*(u%2)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u, w)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u+64, w+1)
@@ -311,7 +309,7 @@ func (g *gen) panelBF16Dot(n int) {
 }
 
 // panelWiden is the AVX2 kernel for bf16: both operands are widened to float32, one multiply-add an element, in k order. Up to two rows
-// take all 32 columns at a time; more take 16, twice.
+// take all 32 columns at a time and keep x; more take 16, twice, and keep the weights.
 func (g *gen) panelWiden(n int) {
 	vecs := 4
 	if n > 2 {
@@ -320,8 +318,6 @@ func (g *gen) panelWiden(n int) {
 	if n > 3 {
 		g.f("LEAQ (SI)(SI*2), R11")
 	}
-	high := g.bits("highWords", 0xffff0000)
-	const weight, even, odd = 8, 12, 13
 	for v0 := 0; v0 < 4; v0 += vecs {
 		each := func(f func(acc, i, v int)) {
 			for i := range n {
@@ -340,31 +336,53 @@ func (g *gen) panelWiden(n int) {
 		g.label(loop)
 		const pairs = 2
 		for u := range pairs {
-			if n > 2 && v0 == 0 {
-				g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u)
-				g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+64)
+			for o := 0; o < 128 && v0 == 0; o += 64 {
+				g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+o)
 			}
-			for v := range vecs {
-				g.f("VMOVDQU %d(BX), Y%d", 128*u+32*(v0+v), weight+v)
-			}
-			for i := range n {
-				g.f("VPBROADCASTD %d%s, Y%d", 4*u, aAddress(i), odd)
-				g.f("VPSLLD $16, Y%d, Y%d", odd, even)
-				g.f("VPAND %s, Y%d, Y%[2]d", high, odd)
-				for v := range vecs {
-					g.f("VPSLLD $16, Y%d, Y%d", weight+v, 14+v%2)
-					g.f("VFMADD231PS Y%d, Y%d, Y%d", 14+v%2, even, i*vecs+v)
-				}
-				for v := range vecs {
-					g.f("VPAND %s, Y%d, Y%d", high, weight+v, 14+v%2)
-					g.f("VFMADD231PS Y%d, Y%d, Y%d", 14+v%2, odd, i*vecs+v)
-				}
-			}
+			weight := func(v, even, odd int) { g.widen(fmt.Sprintf("VMOVDQU %d(BX)", 128*u+32*(v0+v)), even, odd) }
+			row := func(i, even, odd int) { g.widen(fmt.Sprintf("VPBROADCASTD %d%s", 4*u, aAddress(i)), even, odd) }
+			g.widenedPair(n, vecs, row, weight)
 		}
 		g.advance(n, 4*pairs, 128*pairs, 2*pairs, loop)
 		each(func(acc, i, v int) { g.f("VMOVUPS Y%d, %s", acc, yAddress(i, v)) })
 	}
 	g.ret()
+}
+
+// widen loads pairs of bf16 and makes float32 of the first and of the second of each.
+func (g *gen) widen(load string, even, odd int) {
+	g.f("%s, Y%d", load, odd)
+	g.f("VPSLLD $16, Y%d, Y%d", odd, even)
+	g.f("VPAND %s, Y%d, Y%[2]d", g.bits("highWords", 0xffff0000), odd)
+}
+
+// widenedPair multiplies two k of n rows and vecs vectors of columns; the operand with more users waits in registers 8…11.
+func (g *gen) widenedPair(n, vecs int, row, weight func(i, even, odd int)) {
+	if n <= 2 {
+		for i := range n {
+			row(i, 8+2*i, 9+2*i)
+		}
+		for v := range vecs {
+			weight(v, 12+v%2*2, 13+v%2*2)
+			for e := range 2 {
+				for i := range n {
+					g.f("VFMADD231PS Y%d, Y%d, Y%d", 8+2*i+e, 12+v%2*2+e, i*vecs+v)
+				}
+			}
+		}
+		return
+	}
+	for v := range vecs {
+		weight(v, 8+2*v, 9+2*v)
+	}
+	for i := range n {
+		row(i, 12+i%2*2, 13+i%2*2)
+		for e := range 2 {
+			for v := range vecs {
+				g.f("VFMADD231PS Y%d, Y%d, Y%d", 12+i%2*2+e, 8+2*v+e, i*vecs+v)
+			}
+		}
+	}
 }
 
 // reduceInts combines the lanes of Y register r into all lanes of its X name.
