@@ -1,0 +1,218 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"unicode/utf8"
+)
+
+// RowError is what is wrong with one row of a file. The rows after it can still be read.
+type RowError struct {
+	File string
+	Line int // where the row begins
+	Err  error
+}
+
+// Error names the file and the line.
+func (e *RowError) Error() string { return fmt.Sprintf("%s: line %d: %v", e.File, e.Line, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *RowError) Unwrap() error { return e.Err }
+
+// row is a JSON object whose fields are still unread.
+type row map[string]json.RawMessage
+
+// parsed iterates over what parse makes of a file's rows: JSON lines or one JSON array, compressed with gzip or not. A row that means nothing
+// is a *RowError, and the next one follows if the consumer goes on; any other error is the last.
+func parsed[T any](path string, parse func(row) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		f, err := os.Open(path)
+		if err != nil {
+			yield(none, err)
+			return
+		}
+		defer f.Close()
+		err = readRows(f, func(line int, text []byte) bool {
+			value, err := parseRow(text, parse)
+			if err != nil {
+				return yield(none, &RowError{path, line, err})
+			}
+			return yield(value, nil)
+		})
+		if err != nil {
+			yield(none, fmt.Errorf("%s: %w", path, err))
+		}
+	}
+}
+
+func parseRow[T any](text []byte, parse func(row) (T, error)) (value T, err error) {
+	if !utf8.Valid(text) {
+		return value, errors.New("not valid UTF-8")
+	}
+	var r row
+	if err := json.Unmarshal(text, &r); err != nil || r == nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return value, err
+		}
+		return value, errors.New("want a JSON object")
+	}
+	return parse(r)
+}
+
+// readRows calls each with the rows of a file and the lines they begin at, until it returns false.
+func readRows(r io.Reader, each func(line int, text []byte) bool) error {
+	in := bufio.NewReaderSize(r, 64<<10)
+	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return err
+		}
+		in = bufio.NewReaderSize(z, 64<<10)
+	}
+	if bom, _ := in.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
+		in.Discard(3)
+	}
+	line := 1
+	for {
+		c, err := in.ReadByte()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch c {
+		case '\n':
+			line++
+		case ' ', '\t', '\r':
+		case '[':
+			in.UnreadByte()
+			return arrayRows(in, line, each)
+		default:
+			in.UnreadByte()
+			return lineRows(in, line, each)
+		}
+	}
+}
+
+func lineRows(r io.Reader, line int, each func(int, []byte) bool) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	for ; lines.Scan(); line++ {
+		if len(bytes.TrimSpace(lines.Bytes())) > 0 && !each(line, lines.Bytes()) {
+			return nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	return nil
+}
+
+// arrayRows reads one JSON array, an element at a time.
+func arrayRows(r io.Reader, line int, each func(int, []byte) bool) error {
+	count := &lineCounter{r: r, line: line}
+	d := json.NewDecoder(count)
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	for d.More() {
+		var text json.RawMessage
+		if err := d.Decode(&text); err != nil {
+			return fmt.Errorf("line %d: %w", count.at(d.InputOffset()), noEOF(err))
+		}
+		if !each(count.at(d.InputOffset()-int64(len(text))), text) {
+			return nil
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("line %d: %w", count.at(d.InputOffset()), noEOF(err))
+	}
+	return nil
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// lineCounter knows the lines of the offsets it was read at.
+type lineCounter struct {
+	r        io.Reader
+	offset   int64   // read so far
+	line     int     // of the last offset asked for
+	newlines []int64 // after that
+}
+
+func (c *lineCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	for i, b := range p[:n] {
+		if b == '\n' {
+			c.newlines = append(c.newlines, c.offset+int64(i))
+		}
+	}
+	c.offset += int64(n)
+	return n, err
+}
+
+// at returns the line of an offset that is not below the one before.
+func (c *lineCounter) at(offset int64) int {
+	passed := 0
+	for passed < len(c.newlines) && c.newlines[passed] < offset {
+		passed++
+	}
+	c.line += passed
+	c.newlines = c.newlines[passed:]
+	return c.line
+}
+
+// text returns a field that is a string.
+func (r row) text(name string) (string, error) {
+	var s *string
+	if err := json.Unmarshal(r[name], &s); err != nil || s == nil {
+		return "", fmt.Errorf("%s: want a string", name)
+	}
+	return *s, nil
+}
+
+// optional returns a field that is a string, or nothing where it is missing or null.
+func (r row) optional(name string) (string, error) {
+	if !r.has(name) {
+		return "", nil
+	}
+	return r.text(name)
+}
+
+// has reports whether a field is there and not null.
+func (r row) has(names ...string) bool {
+	for _, n := range names {
+		if v, ok := r[n]; !ok || string(v) == "null" {
+			return false
+		}
+	}
+	return true
+}
+
+// first returns the first of the names that is a field.
+func (r row) first(names ...string) (string, bool) {
+	for _, n := range names {
+		if r.has(n) {
+			return n, true
+		}
+	}
+	return "", false
+}
+
+// isText reports whether a field is a string.
+func (r row) isText(name string) bool { return len(r[name]) > 0 && r[name][0] == '"' }
