@@ -12,65 +12,62 @@ import (
 // BenchmarkVerify streams weights from memory through products of 1, 2, 4, 8 and 16 rows in turn, and reports the GB/s of one row as a share
 // of what reading reaches in the same seconds, and T(n)/T(1), from the tenth percentiles of the times.
 func BenchmarkVerify(b *testing.B) {
-	reader := NewReader()
-	const total = 512 << 20
-	memory := new(Memory)
-	bytes := memory.Bytes(total)
-	rng := rand.New(rand.NewPCG(1, 1))
-	w := randoms(rng, 8192*2048)
-	rowsOf := []int{1, 2, 4, 8, 16}
+	v := verifier{reader: NewReader(), memory: new(Memory), w: randoms(rand.New(rand.NewPCG(1, 1)), 8192*2048)}
+	v.bytes = v.memory.Bytes(512 << 20)
 	onLevelsBench(b, func(b *testing.B) {
 		for _, s := range [][2]int{{8192, 2048}, {2048, 8192}} {
 			for _, f := range narrowFormats {
-				n, k := s[0], s[1]
-				size := QuantSize(f, n, k)
-				x, y := make([]float32, 16*k), make([]float32, 16*n)
-				for i := range x {
-					x[i] = float32(i%17) - 8
-				}
-				p := Quantize(f, w, n, k, nil)
-				for i := 0; i+size <= total; i += size {
-					copy(bytes[i:], p.Data)
-				}
-				at := 0
-				times := make([][]time.Duration, len(rowsOf))
-				b.Run(fmt.Sprintf("%v/%dx%d", f, n, k), func(b *testing.B) {
-					var reads []float64
-					for i := range times {
-						times[i] = nil
-					}
-					for pass := 0; b.Loop(); pass++ {
-						for i, rows := range rowsOf {
-							if at+size > total {
-								at = 0
-							}
-							p.Data = bytes[at:][:size]
-							at += size
-							start := time.Now()
-							p.Mul(y, n, x, k, rows)
-							times[i] = append(times[i], time.Since(start))
-						}
-						if pass%8 == 0 {
-							reads = append(reads, reader.GBPerSecond(0))
-						}
-					}
-					p10 := func(d []time.Duration) float64 {
-						slices.Sort(d)
-						return float64(d[len(d)/10].Nanoseconds())
-					}
-					slices.Sort(reads)
-					one, read := p10(times[0]), reads[len(reads)*9/10]
-					b.ReportMetric(float64(size)/one, "GB/s")
-					b.ReportMetric(read, "read-GB/s")
-					b.ReportMetric(100*float64(size)/one/read, "%read")
-					for i, rows := range rowsOf[1:] {
-						b.ReportMetric(p10(times[i+1])/one, fmt.Sprintf("T%d/T1", rows))
-					}
-				})
+				b.Run(fmt.Sprintf("%v/%dx%d", f, s[0], s[1]), func(b *testing.B) { v.run(b, f, s[0], s[1]) })
 			}
 		}
 	})
-	runtime.KeepAlive(memory)
+	runtime.KeepAlive(v.memory)
+}
+
+// verifier holds more weights than caches do.
+type verifier struct {
+	reader *Reader
+	memory *Memory
+	bytes  []byte
+	w      []float32
+	at     int
+}
+
+func (v *verifier) run(b *testing.B, f PanelFormat, n, k int) {
+	p := Quantize(f, v.w, n, k, nil)
+	size := len(p.Data)
+	for i := 0; i+size <= len(v.bytes); i += size {
+		copy(v.bytes[i:], p.Data)
+	}
+	x, y := v.w[:16*k], make([]float32, 16*n)
+	rowsOf := []int{1, 2, 4, 8, 16}
+	times := make([][]float64, len(rowsOf))
+	var reads []float64
+	for pass := 0; b.Loop(); pass++ {
+		for i, rows := range rowsOf {
+			if v.at += size; v.at+size > len(v.bytes) {
+				v.at = 0
+			}
+			p.Data = v.bytes[v.at:][:size]
+			start := time.Now()
+			p.Mul(y, n, x, k, rows)
+			times[i] = append(times[i], float64(time.Since(start).Nanoseconds()))
+		}
+		if pass%8 == 0 {
+			reads = append(reads, v.reader.GBPerSecond(0))
+		}
+	}
+	quantile := func(x []float64, q float64) float64 {
+		slices.Sort(x)
+		return x[int(q*float64(len(x)-1))]
+	}
+	one, read := quantile(times[0], 0.1), quantile(reads, 0.9)
+	b.ReportMetric(float64(size)/one, "GB/s")
+	b.ReportMetric(read, "read-GB/s")
+	b.ReportMetric(100*float64(size)/one/read, "%read")
+	for i, rows := range rowsOf[1:] {
+		b.ReportMetric(quantile(times[i+1], 0.1)/one, fmt.Sprintf("T%d/T1", rows))
+	}
 }
 
 // BenchmarkNarrowPrefill multiplies 512 rows.

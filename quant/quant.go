@@ -1,0 +1,138 @@
+// Package quant holds weights for inference in fewer bits: bf16, or integers of 8 and 4 bits with a scale for 32 weights. A Matrix serves
+// decoding, verification and prefill from one copy, and is what a linear layer multiplies with.
+package quant
+
+import (
+	"fmt"
+	"strings"
+
+	"krait/kernel"
+)
+
+// Format is a number format of weights.
+type Format int
+
+// The formats, by falling size: 32, 16, 8.5 and 4.5 bits a weight.
+const (
+	F32 Format = iota
+	BF16
+	Q8
+	Q4
+)
+
+var names = []string{F32: "f32", BF16: "bf16", Q8: "q8", Q4: "q4"}
+
+// String returns the format's name.
+func (f Format) String() string { return names[f] }
+
+// Names lists the formats for people.
+func Names() string { return strings.Join(names, ", ") }
+
+// Parse returns the format of a name.
+func Parse(name string) (Format, error) {
+	for f, n := range names {
+		if n == name {
+			return Format(f), nil
+		}
+	}
+	return 0, fmt.Errorf("weights of type %q: want one of %s", name, Names())
+}
+
+// panels returns the kernel's format; F32 has none.
+func (f Format) panels() kernel.PanelFormat {
+	return [...]kernel.PanelFormat{BF16: kernel.BF16, Q8: kernel.Q8, Q4: kernel.Q4}[f]
+}
+
+// Head returns the format of embeddings and output layer in a model of format f: their errors meet every token, so q4 leaves them q8.
+func (f Format) Head() Format {
+	if f == Q4 {
+		return Q8
+	}
+	return f
+}
+
+// Bytes returns the size of a matrix (out, in).
+func (f Format) Bytes(out, in int) int {
+	if f == F32 {
+		return 4 * out * in
+	}
+	return kernel.QuantSize(f.panels(), out, in)
+}
+
+// Matrix is a frozen weight W (out, in), packed for multiplication. It is an autograd.Weight.
+type Matrix struct {
+	format Format
+	wide   *kernel.Panels
+	narrow *kernel.QuantPanels
+}
+
+// Quantize packs w (out, in), row-major. An element's error is at most half a step of its group; packing the values of a Matrix again gives
+// the same Matrix. The memory may be shared by several matrices; nil means one of its own.
+func Quantize(w []float32, out, in int, f Format, memory *kernel.Memory) Matrix {
+	if f == F32 {
+		return Matrix{wide: kernel.PackPanels(w, out, in)}
+	}
+	if memory == nil {
+		memory = new(kernel.Memory)
+	}
+	return Matrix{format: f, narrow: kernel.Quantize(f.panels(), w, out, in, memory)}
+}
+
+// FromBytes copies a Matrix (out, in) of a narrow format from what Data returned.
+func FromBytes(data []byte, out, in int, f Format, memory *kernel.Memory) (Matrix, error) {
+	if f == F32 {
+		return Matrix{}, fmt.Errorf("f32 weights are not kept as panels")
+	}
+	if want := f.Bytes(out, in); len(data) != want {
+		return Matrix{}, fmt.Errorf("%d bytes, a matrix (%d, %d) of %v has %d", len(data), out, in, f, want)
+	}
+	p := kernel.NewQuantPanels(f.panels(), out, in, memory)
+	copy(p.Data, data)
+	return Matrix{format: f, narrow: p}, nil
+}
+
+// Format returns the number format.
+func (m Matrix) Format() Format { return m.format }
+
+// Data returns the panels of a narrow Matrix, nil for f32.
+func (m Matrix) Data() []byte {
+	if m.narrow == nil {
+		return nil
+	}
+	return m.narrow.Data
+}
+
+// Dims returns (out, in).
+func (m Matrix) Dims() (out, in int) {
+	if m.format == F32 {
+		return m.wide.N, m.wide.K
+	}
+	return m.narrow.N, m.narrow.K
+}
+
+// MulRows sets y (rows, out) = x (rows, in)·Wᵀ. A row's bits do not depend on the rows beside it.
+func (m Matrix) MulRows(y, x []float32, rows int) {
+	if m.format == F32 {
+		m.wide.Mul(y, m.wide.N, x, m.wide.K, rows)
+		return
+	}
+	m.narrow.Mul(y, m.narrow.N, x, m.narrow.K, rows)
+}
+
+// Row sets dst (in) to the values of row r of W.
+func (m Matrix) Row(dst []float32, r int) {
+	if m.format != F32 {
+		m.narrow.Row(dst, r)
+		return
+	}
+	panel := m.wide.Data[r/kernel.PanelWidth*kernel.PanelWidth*m.wide.K:]
+	for l := range dst {
+		dst[l] = panel[l*kernel.PanelWidth+r%kernel.PanelWidth]
+	}
+}
+
+// Dequantize sets w (out, in), row-major, to the values of W.
+func (m Matrix) Dequantize(w []float32) {
+	out, in := m.Dims()
+	kernel.Parallel(out, func(r int) { m.Row(w[r*in:][:in], r) })
+}
