@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"krait/internal/golden"
@@ -13,19 +15,62 @@ import (
 
 // TestConversionKeepsAttention checks that a conversion which keeps every attention layer is the teacher, bit for bit.
 func TestConversionKeepsAttention(t *testing.T) {
-	e := golden.Open(t, "llama-bias")
-	c, err := Load(golden.Dir(t, "llama-bias"))
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"llama-bias", "qwen3"} {
+		e := golden.Open(t, name)
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := model.FromTeacher(c.Model, model.MambaFor(&c.Model.Config, []int{0, 1}), model.InitAttention, rand.New(rand.NewPCG(1, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.Model.Logits(nil, c.Model.Forward(nil, goldenBatch(e))).Data
+		for i, v := range m.Logits(nil, m.Forward(nil, goldenBatch(e))).Data {
+			if v != want[i] {
+				t.Fatalf("%s: logit %d is %g, the teacher's %g", name, i, v, want[i])
+			}
+		}
 	}
-	m, err := model.FromTeacher(c.Model, model.MambaFor(&c.Model.Config, []int{0, 1}), model.InitAttention, rand.New(rand.NewPCG(1, 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := c.Model.Logits(nil, c.Model.Forward(nil, goldenBatch(e))).Data
-	for i, v := range m.Logits(nil, m.Forward(nil, goldenBatch(e))).Data {
-		if v != want[i] {
-			t.Fatalf("logit %d is %g, the teacher's %g", i, v, want[i])
+}
+
+// TestConversionToMamba1 checks where the teacher's weights go, that norms of queries and keys are dropped, and that biases are refused.
+func TestConversionToMamba1(t *testing.T) {
+	for _, name := range []string{"llama-gqa", "qwen3", "llama-bias"} {
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mc := model.Mamba1For(&c.Model.Config, []int{1})
+		mc.DState = 4
+		mc.NGroups = mc.DInner / mc.DState
+		m, err := model.FromTeacher(c.Model, mc, model.InitAttention, rand.New(rand.NewPCG(1, 1)))
+		if name == "llama-bias" {
+			if err == nil {
+				t.Error("no error for a teacher with biases")
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, x := c.Model.Blocks[0].Mixer.(*model.Attention), m.Blocks[0].Mixer.(*model.Mamba1)
+		for part, pair := range map[string][2]*model.Linear{"x": {x.InProjX, a.VProj}, "B": {x.BProj, a.KProj}, "C": {x.CProj, a.QProj}, "out": {x.OutProj, a.OProj}} {
+			if !slices.Equal(pair[0].Weight.Data, pair[1].Weight.Data) {
+				t.Errorf("%s: %s is not the teacher's", name, part)
+			}
+		}
+		dir := filepath.Join(t.TempDir(), "x")
+		if err := Save(dir, c.With(m)); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := model.Single([]int32{3, 1, 4, 1, 5}, nil)
+		if !slices.Equal(again.Model.Forward(nil, batch).Data, m.Forward(nil, batch).Data) {
+			t.Errorf("%s: read back as another model", name)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+
+	"krait/safetensors"
 )
 
 // formatConfig writes config.json: the fields of the checkpoint this one came from, with those set that the model decides. An ordinary
@@ -25,7 +27,7 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 	}
 	if mc.Mamba != nil && mc.Mamba.Backbone {
 		maps.Copy(out, formatBackbone(mc))
-		return writeJSON(withDType(out))
+		return writeJSON(c.withDType(out))
 	}
 	for k, v := range map[string]any{
 		"hidden_size": mc.HiddenSize, "intermediate_size": mc.IntermediateSize, "num_hidden_layers": mc.NumHiddenLayers,
@@ -37,16 +39,24 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 	if out["rope_parameters"] == nil {
 		out["rope_theta"] = mc.RopeTheta
 	}
-	return writeJSON(withDType(out))
+	return writeJSON(c.withDType(out))
+}
+
+// dtype returns the type of the saved weights.
+func (c *Checkpoint) dtype() safetensors.DType {
+	if c.DType == "" {
+		return safetensors.F32
+	}
+	return c.DType
 }
 
 // withDType says in the file's own word what the weights are.
-func withDType(out map[string]any) map[string]any {
+func (c *Checkpoint) withDType(out map[string]any) map[string]any {
 	dtype := "torch_dtype"
 	if out["dtype"] != nil {
 		dtype = "dtype"
 	}
-	out[dtype] = "float32"
+	out[dtype] = map[safetensors.DType]string{safetensors.F32: "float32", safetensors.BF16: "bfloat16", safetensors.F16: "float16"}[c.dtype()]
 	return out
 }
 

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"krait/model"
 	"krait/safetensors"
@@ -26,6 +25,7 @@ type Checkpoint struct {
 	BOS, EOS   []int32           // bos_token_id and eos_token_id
 	Provenance *Provenance       // krait.json, nil where there is none
 	Files      map[string][]byte // the tokenizer's and the generation's files, carried as they are
+	DType      safetensors.DType // in which Save writes the weights: F32 (also ""), BF16 or F16. A load leaves it alone
 	config     map[string]json.RawMessage
 }
 
@@ -64,7 +64,13 @@ func anyExists(dir string, names ...string) bool {
 }
 
 // Load reads a checkpoint directory or a GGUF file. Errors name the file and the tensor or field.
-func Load(dir string) (*Checkpoint, error) {
+func Load(dir string) (*Checkpoint, error) { return LoadProgress(dir, nil) }
+
+// Progress is told how many bytes of weights have been read, of how many, after each tensor.
+type Progress func(done, total int64)
+
+// LoadProgress is Load for someone who waits; p may be nil. A GGUF file has no progress.
+func LoadProgress(dir string, p Progress) (*Checkpoint, error) {
 	if IsGGUF(dir) {
 		return loadGGUF(dir)
 	}
@@ -73,14 +79,14 @@ func Load(dir string) (*Checkpoint, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("load %s: not a directory", dir)
 	}
-	c, err := loadDir(dir)
+	c, err := loadDir(dir, p)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	return c, nil
 }
 
-func loadDir(dir string) (*Checkpoint, error) {
+func loadDir(dir string, p Progress) (*Checkpoint, error) {
 	files := os.DirFS(dir)
 	if _, err := fs.Stat(files, "config.json"); err != nil {
 		return nil, fmt.Errorf("config.json: %w", unwrapPath(err))
@@ -90,7 +96,7 @@ func loadDir(dir string) (*Checkpoint, error) {
 		return nil, err
 	}
 	defer set.Close()
-	return read(files, set)
+	return read(files, set, p)
 }
 
 // LoadFS reads a checkpoint with a single model.safetensors from a file system, such as an embedded one.
@@ -103,11 +109,11 @@ func LoadFS(files fs.FS) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(files, f)
+	return read(files, f, nil)
 }
 
 // read reads a checkpoint whose weights are in from.
-func read(files fs.FS, from tensors) (*Checkpoint, error) {
+func read(files fs.FS, from tensors, p Progress) (*Checkpoint, error) {
 	c, config, err := readSmall(files, hintOf(from))
 	if err != nil {
 		return nil, err
@@ -121,7 +127,7 @@ func read(files fs.FS, from tensors) (*Checkpoint, error) {
 	if c.Model, err = model.New(config); err != nil {
 		return nil, err
 	}
-	return c, fill(c.Model, from)
+	return c, fillProgress(c.Model, from, p)
 }
 
 // justify refuses a configuration that has more weights than the files hold, before memory is taken for them.
@@ -257,56 +263,6 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// fill copies the weights into the model. Every weight must be there in its shape, and nothing else.
-func fill(m *model.Model, from tensors) error {
-	used := map[string]bool{}
-	var missing []string
-	for name, p := range m.Params {
-		t, ok := from.Tensor(name)
-		if !ok {
-			missing = append(missing, name)
-			continue
-		}
-		used[name] = true
-		if !slices.Equal(t.Shape, p.Shape) {
-			return fmt.Errorf("tensor %s: shape %v, want %v", name, t.Shape, p.Shape)
-		}
-		if err := safetensors.Float32s(p.Data, t); err != nil {
-			return err
-		}
-		if scale := fileScale(name); scale != 1 {
-			for i := range p.Data {
-				p.Data[i] *= scale
-			}
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("tensor %s is missing%s", missing[0], andMore(len(missing)))
-	}
-	var unknown []string
-	for _, name := range from.Names() {
-		if !used[name] && !harmless(name, m.Config.TieWordEmbeddings) {
-			unknown = append(unknown, name)
-		}
-	}
-	if len(unknown) > 0 {
-		return fmt.Errorf("tensor %s is unknown%s: the model is not of the kind that its config.json says", unknown[0], andMore(len(unknown)))
-	}
-	return nil
-}
-
-func andMore(n int) string {
-	if n == 1 {
-		return ""
-	}
-	return fmt.Sprintf(" (and %d more)", n-1)
-}
-
-// harmless reports whether an unused tensor changes nothing: a head that repeats tied embeddings, a table of rotary frequencies.
-func harmless(name string, tied bool) bool {
-	return tied && name == "lm_head.weight" || strings.HasSuffix(name, ".rotary_emb.inv_freq")
-}
-
 // Tokenizer returns the checkpoint's tokenizer.
 func (c *Checkpoint) Tokenizer() (*tokenizer.Tokenizer, error) {
 	data, ok := c.Files["tokenizer.json"]
@@ -340,16 +296,16 @@ func FillParams(m *model.Model, path string) error {
 
 // WriteParams writes the weights of m as float32.
 func WriteParams(m *model.Model, path string) error {
-	list, data := paramTensors(m.Params)
+	list, data := paramTensors(m.Params, safetensors.F32)
 	return safetensors.WriteFunc(path, list, map[string]string{"format": "pt"}, data)
 }
 
-// paramTensors lists weights for the writer.
-func paramTensors(params func(func(string, *tensor.Tensor) bool)) ([]safetensors.Tensor, func(safetensors.Tensor) ([]byte, error)) {
+// paramTensors lists weights for the writer, all of one type.
+func paramTensors(params func(func(string, *tensor.Tensor) bool), dtype safetensors.DType) ([]safetensors.Tensor, func(safetensors.Tensor) ([]byte, error)) {
 	var list []safetensors.Tensor
 	byName := map[string]*tensor.Tensor{}
 	for name, p := range params {
-		list = append(list, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: p.Shape})
+		list = append(list, safetensors.Tensor{Name: name, DType: dtype, Shape: p.Shape})
 		byName[name] = p
 	}
 	return list, func(t safetensors.Tensor) ([]byte, error) {

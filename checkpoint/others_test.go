@@ -95,3 +95,34 @@ func shapes(t *testing.T, dir string) map[string][]int {
 	}
 	return m
 }
+
+// TestSaveTypes checks that a checkpoint which came in bf16 goes out in bf16 as the same numbers, and says so.
+func TestSaveTypes(t *testing.T) {
+	for name, dtype := range map[string]safetensors.DType{"llama-mqa-bf16": safetensors.BF16, "llama-f16": safetensors.F16, "tiny-mamba1-fused": safetensors.BF16} {
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.DType = dtype
+		dir := filepath.Join(t.TempDir(), "x")
+		if err := Save(dir, c); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string][]float32{}
+		for n, p := range c.Model.Params {
+			want[n] = p.Data
+		}
+		for n, p := range again.Model.Params {
+			if !slices.Equal(p.Data, want[n]) {
+				t.Errorf("%s: %s is not what it was", name, n)
+			}
+		}
+		if got, want := string(again.config["torch_dtype"]), map[safetensors.DType]string{"BF16": `"bfloat16"`, "F16": `"float16"`}[dtype]; got != want {
+			t.Errorf("%s: torch_dtype %s, want %s", name, got, want)
+		}
+	}
+}

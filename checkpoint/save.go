@@ -125,7 +125,7 @@ func syncDir(dir string) error {
 
 // WriteTo puts all files of the checkpoint into dir, each whole or absent.
 func (c *Checkpoint) WriteTo(dir string) error {
-	list, data := paramTensors(c.Model.Params)
+	list, data := paramTensors(c.Model.Params, c.dtype())
 	if err := safetensors.WriteSharded(dir, list, map[string]string{"format": "pt"}, maxShard, data); err != nil {
 		return err
 	}
