@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"krait/gguf"
 	"krait/model"
@@ -15,8 +16,8 @@ import (
 // fileTypes are the values of general.file_type for the types that ExportGGUF writes.
 var fileTypes = map[gguf.Type]uint32{gguf.F32: 0, gguf.F16: 1, gguf.Q4_0: 2, gguf.Q8_0: 7, gguf.BF16: 32}
 
-// ExportGGUF writes a pure Llama, Qwen2 or Qwen3 model as a GGUF file that llama.cpp runs, with its tokenizer if it has one. Matrices are
-// of type t, one of F32, F16, BF16, Q8_0 and Q4_0; vectors are F32. A matrix whose rows are not whole blocks becomes F16, and beside Q4_0
+// ExportGGUF writes a Llama, Qwen2 or Qwen3 model, or a hybrid of Mamba2 layers in the paper's form, as a GGUF file that llama.cpp runs,
+// with its tokenizer if it has one. Matrices are of type t, one of F32, F16, BF16, Q8_0 and Q4_0; vectors are F32. A matrix whose rows are not whole blocks becomes F16, and beside Q4_0
 // the embedding and the head are Q8_0, as they suffer most.
 func ExportGGUF(path string, c *Checkpoint, t gguf.Type) error {
 	if _, ok := fileTypes[t]; !ok {
@@ -35,33 +36,58 @@ func ExportGGUF(path string, c *Checkpoint, t gguf.Type) error {
 	if err != nil {
 		return err
 	}
+	items := exportItems(arch, c.Model, t)
 	var list []gguf.Tensor
-	source := map[string]*tensor.Tensor{}
-	heads := map[string]int{}
-	if divisors := ropeDivisors(mc); divisors != nil {
-		list = append(list, gguf.Tensor{Name: "rope_freqs.weight", Dims: []int{len(divisors)}})
-		source["rope_freqs.weight"] = tensor.Of(divisors, len(divisors))
-	}
-	for name, p := range c.Model.Params {
-		to := ggufNames.Replace(name)
-		x := gguf.Tensor{Name: to, Type: exportType(name, p, t), Dims: slices.Clone(p.Shape)}
-		slices.Reverse(x.Dims)
-		list = append(list, x)
-		source[to] = p
-		if arch == "llama" {
-			heads[to] = rotaryHead(name, mc)
-		}
+	byName := map[string]exportItem{}
+	for _, it := range items {
+		list = append(list, it.Tensor)
+		byName[it.Name] = it
 	}
 	return gguf.WriteFunc(path, append(metadata, more...), list, func(x gguf.Tensor) ([]byte, error) {
-		return exportTensor(source[x.Name], x.Type, heads[x.Name])
+		it := byName[x.Name]
+		return exportTensor(it.data(), x.Type, it.head)
 	})
+}
+
+// exportItem is a tensor to be written, made when its turn comes.
+type exportItem struct {
+	gguf.Tensor
+	data func() *tensor.Tensor
+	head int // the width of heads whose rows change their order, or 0
+}
+
+// exportItems lists what is written for a model.
+func exportItems(arch string, m *model.Model, t gguf.Type) []exportItem {
+	var items []exportItem
+	if divisors := ropeDivisors(&m.Config); divisors != nil {
+		p := tensor.Of(divisors, len(divisors))
+		items = append(items, exportItem{gguf.Tensor{Name: "rope_freqs.weight", Dims: p.Shape}, func() *tensor.Tensor { return p }, 0})
+	}
+	for name, p := range m.Params {
+		if strings.Contains(name, ".mamba.") {
+			continue // graniteItems has them
+		}
+		x := gguf.Tensor{Name: ggufNames.Replace(name), Type: exportType(name, p, t), Dims: slices.Clone(p.Shape)}
+		slices.Reverse(x.Dims)
+		it := exportItem{Tensor: x, data: func() *tensor.Tensor { return p }}
+		if arch == "llama" || arch == graniteHybrid {
+			it.head = rotaryHead(name, &m.Config)
+		}
+		items = append(items, it)
+	}
+	for i, b := range m.Blocks {
+		if x, ok := b.Mixer.(*model.Mamba2); ok {
+			items = append(items, graniteItems(i, x, &m.Config, t)...)
+		}
+	}
+	return items
 }
 
 // exportArchitecture returns llama.cpp's name for the kind of model, or says what GGUF cannot express.
 func exportArchitecture(c *model.Config) (string, error) {
 	switch {
 	case c.Mamba != nil:
-		return "", errors.New("a model with Mamba layers cannot be written as GGUF: llama.cpp has no architecture of this kind")
+		return graniteHybrid, checkGranite(c)
 	case c.QKNorm && (c.QKVBias || c.OBias || c.MLPBias):
 		return "", errors.New("norms of queries and keys beside biases cannot be written as GGUF: llama.cpp has no architecture of this kind")
 	case c.QKNorm:
@@ -135,6 +161,9 @@ func modelEntries(arch string, c *model.Config) []gguf.KV {
 		list = append(list, gguf.KV{Key: arch + ".rope.scaling.type", Value: "linear"}, gguf.KV{Key: arch + ".rope.scaling.factor", Value: float32(s.Factor)})
 	} else if s.Type == "llama3" && s.OriginalMaxPositionEmbeddings != usualContext {
 		list = append(list, gguf.KV{Key: arch + ".rope.scaling.original_context_length", Value: number(s.OriginalMaxPositionEmbeddings)})
+	}
+	if arch == graniteHybrid {
+		list = graniteEntries(list, c)
 	}
 	if c.SlidingWindow > 0 {
 		list = append(list, gguf.KV{Key: arch + ".attention.sliding_window", Value: number(c.SlidingWindow)})

@@ -10,6 +10,8 @@ import (
 
 	"krait/gguf"
 	"krait/internal/golden"
+	"krait/model"
+	"krait/tensor"
 )
 
 // TestExportGGUF writes the reference checkpoints as GGUF files: what another converter made of them has the same bytes in its tensors,
@@ -132,7 +134,7 @@ func TestExportGGUFTypes(t *testing.T) {
 }
 
 func TestExportGGUFRefuses(t *testing.T) {
-	for name, want := range map[string]string{"tiny-hybrid": "a model with Mamba layers", "qwen3-bias": "norms of queries and keys beside biases"} {
+	for name, want := range map[string]string{"tiny-mamba1": "granitehybrid has no Mamba1 layers", "qwen3-bias": "norms of queries and keys beside biases"} {
 		c, err := Load(golden.Dir(t, name))
 		if err != nil {
 			t.Fatal(err)
@@ -143,6 +145,100 @@ func TestExportGGUFRefuses(t *testing.T) {
 		}
 		if err := ExportGGUF(path, c, gguf.Q6_K); err == nil || !strings.Contains(err.Error(), "type Q6_K") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestExportGranite reads the Mamba2 layers of an exported hybrid as the layers that llama.cpp takes them for, with a group for each head
+// and heads of zeros: the logits stay.
+func TestExportGranite(t *testing.T) {
+	for _, name := range []string{"tiny-hybrid", "tiny-pure", "tiny-mqa", "tiny-wide"} {
+		e := golden.Open(t, name)
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Model.Config.RMSNormEps, c.Model.Config.Mamba.RMSNormEps = graniteEps, graniteEps
+		c.Model.Config.Mamba.IntermediateSize = c.Model.Config.IntermediateSize
+		path := filepath.Join(t.TempDir(), "x.gguf")
+		if err := ExportGGUF(path, c, gguf.F32); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		f, err := gguf.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		want := c.Model.Logits(nil, c.Model.Forward(nil, goldenBatch(e))).Data
+		wide := make([]float64, len(want))
+		for i, v := range want {
+			wide[i] = float64(v)
+		}
+		m := graniteModel(t, c.Model, f)
+		golden.Close(t, name, m.Logits(nil, m.Forward(nil, goldenBatch(e))).Data, wide, logitTolerance)
+	}
+}
+
+// graniteModel returns the model that a file of architecture granitehybrid describes; what is not of Mamba comes from the original.
+func graniteModel(t *testing.T, original *model.Model, f *gguf.File) *model.Model {
+	t.Helper()
+	number := func(key string) int { v, _ := f.Uint("granitehybrid." + key); return int(v) }
+	config, mamba := original.Config, *original.Config.Mamba
+	mamba.DInner, mamba.DXB, mamba.NGroups, mamba.RepeatFirst = number("ssm.inner_size"), number("ssm.inner_size"), number("ssm.group_count"), false
+	config.Mamba = &mamba
+	m, err := model.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := map[string]*tensor.Tensor{}
+	for name, p := range original.Params {
+		from[name] = p
+	}
+	names := strings.NewReplacer("model.layers.", "blk.", "mamba.in_proj", "ssm_in", "mamba.conv1d", "ssm_conv1d", "mamba.dt_bias", "ssm_dt.bias", "mamba.A_log", "ssm_a",
+		"mamba.D", "ssm_d", "mamba.norm", "ssm_norm", "mamba.out_proj", "ssm_out")
+	for name, p := range m.Params {
+		if !strings.Contains(name, ".mamba.") {
+			copy(p.Data, from[name].Data)
+			continue
+		}
+		x, ok := f.Tensor(names.Replace(name))
+		if !ok {
+			t.Fatalf("no tensor %s", names.Replace(name))
+		}
+		if err := gguf.Float32s(p.Data, x); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "A_log") {
+			for i, a := range p.Data {
+				p.Data[i] = float32(math.Log(-float64(a)))
+			}
+		}
+	}
+	return m
+}
+
+func TestCheckGranite(t *testing.T) {
+	c, err := Load(golden.Dir(t, "tiny-hybrid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(c *model.Config, m *model.MambaConfig){
+		"no convolution without activation":   func(_ *model.Config, m *model.MambaConfig) { m.Identity = true },
+		"no gate with a bias":                 func(_ *model.Config, m *model.MambaConfig) { m.NoNorm = true },
+		"no models without attention":         func(_ *model.Config, m *model.MambaConfig) { m.Backbone = true },
+		"no Mamba1 layers":                    func(_ *model.Config, m *model.MambaConfig) { m.DTRank = 2 },
+		"no biases":                           func(c *model.Config, _ *model.MambaConfig) { c.OBias = true },
+		"no norms with epsilons of their own": func(c *model.Config, _ *model.MambaConfig) { c.RMSNormEps = 1e-6 },
+		"no MLPs of different widths":         func(_ *model.Config, m *model.MambaConfig) { m.IntermediateSize++ },
+		"no inner width but twice":            func(_ *model.Config, m *model.MambaConfig) { m.DInner = 96 },
+	} {
+		config, mamba := c.Model.Config, *c.Model.Config.Mamba
+		config.RMSNormEps = graniteEps
+		config.Mamba = &mamba
+		change(&config, &mamba)
+		if err := checkGranite(&config); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
