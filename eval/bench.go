@@ -18,6 +18,7 @@ type BenchConfig struct {
 	Tests   []string // empty: all
 	Runs    int
 	Seconds float64
+	Peer    *Peer                              // takes turns with us where it has the test; may be nil
 	Report  func(done, total int, what string) // may be nil
 }
 
@@ -54,6 +55,7 @@ type BenchReport struct {
 	Parameters int         `json:"parameters"`
 	Weights    BenchBytes  `json:"weights"`
 	Rows       []BenchRow  `json:"rows"`
+	Peer       *Peer       `json:"peer,omitempty"`
 	Probes     BenchProbes `json:"probes"`
 }
 
@@ -86,6 +88,7 @@ type BenchRow struct {
 	GEMMShare       float64     `json:"gemm_share,omitempty"`   // train: of the step's time
 	KVOverLimit     float64     `json:"kv_over_limit,omitempty"`
 	Cases           []BenchCase `json:"cases,omitempty"`
+	Peer            *BenchPeer  `json:"peer,omitempty"`
 	Absent          bool        `json:"absent"`            // this processor, or this program, has no instructions for it
 	Skipped         string      `json:"skipped,omitempty"` // why there are no figures
 }
@@ -108,6 +111,7 @@ type timing struct {
 	steps          int
 	base           float64 // seconds of the step that it is compared with
 	share          float64
+	peer           float64 // seconds of the peer's step
 	cases          []BenchCase
 }
 
@@ -130,6 +134,7 @@ type bench struct {
 	tests  []*benchTest
 	work   work
 	plain  float64 // seconds of a decoding step in the present run
+	moment rates   // the latest
 }
 
 // Bench measures a model. Tests take turns, and the machine is probed between them, so that each figure has a limit of its own seconds.
@@ -145,7 +150,7 @@ func Bench(ctx context.Context, s BenchSubject, c BenchConfig) (*BenchReport, er
 	}
 	r := &BenchReport{
 		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: s.Name, Vocabulary: s.Model.Config.VocabSize, Type: "f32",
-		Parameters: s.Model.NumParams(), Weights: BenchBytes{b.work.weights, b.work.bytes()}, Probes: b.prober.probes(),
+		Parameters: s.Model.NumParams(), Weights: BenchBytes{b.work.weights, b.work.bytes()}, Probes: b.prober.probes(), Peer: c.Peer,
 	}
 	for i := range s.Model.Config.NumHiddenLayers {
 		if s.Model.Config.IsAttention(i) {
@@ -194,7 +199,7 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	done := 0
 	for turn := range b.Runs {
-		before := b.prober.measure()
+		b.moment = b.prober.measure()
 		for _, t := range b.tests {
 			if t.skip != "" || turn >= t.runs {
 				continue
@@ -203,24 +208,40 @@ func (b *bench) run(ctx context.Context) error {
 				return err
 			}
 			b.report(done, total, t.name)
-			x, err := t.run(ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+			if err := b.time(ctx, t); err != nil {
+				return err
 			}
-			after := b.prober.measure()
-			if t.cost != nil {
-				x.limit = before.between(after).limit(t.cost(x))
-			}
-			before = after
-			if t.name == "tg128" {
-				b.plain = x.seconds
-			}
-			x.base = b.plain
-			t.done = append(t.done, x)
 			done++
 		}
 	}
 	b.report(total, total, "")
+	return nil
+}
+
+// time makes a run of a test, and the peer's run of it beside.
+func (b *bench) time(ctx context.Context, t *benchTest) error {
+	x, err := t.run(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.name, err)
+	}
+	before := b.moment
+	b.moment = b.prober.measure()
+	if t.cost != nil {
+		x.limit = before.between(b.moment).limit(t.cost(x))
+	}
+	if t.name == "tg128" {
+		b.plain = x.seconds
+	}
+	x.base = b.plain
+	if b.Peer != nil {
+		if x.peer, err = b.Peer.against(t, x, b.model.Config.VocabSize); err != nil {
+			return err
+		}
+		if x.peer > 0 {
+			b.moment = b.prober.measure()
+		}
+	}
+	t.done = append(t.done, x)
 	return nil
 }
 
@@ -257,6 +278,13 @@ func (b *bench) row(t *benchTest) BenchRow {
 	r.Tokens = t.done[0].tokens * t.done[0].steps
 	if compared(t.name) {
 		r.Ratio = pick(func(t timing) float64 { return t.seconds / t.base })
+	}
+	if t.done[0].peer > 0 {
+		seconds := pick(func(t timing) float64 { return t.peer })
+		r.Peer = &BenchPeer{
+			TokensPerSecond: float64(t.done[0].tokens) / seconds, Milliseconds: 1e3 * seconds,
+			Speedup: pick(func(t timing) float64 { return t.peer / t.seconds }),
+		}
 	}
 	if t.name == "depth4096" {
 		r.KVOverLimit = pick(func(t timing) float64 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"krait/checkpoint"
 	"krait/eval"
 	"krait/model"
 	"krait/recipe"
@@ -107,6 +108,7 @@ func progressOf(u *ui, stage, unit string) func(done, total int, what string) {
 func benchCommand(u *ui) *cobra.Command {
 	var b benchFlags
 	var tests []string
+	var compare, python string
 	cmd := &cobra.Command{
 		Use:                   "bench [MODEL] [flags]",
 		DisableFlagsInUseLine: true,
@@ -128,11 +130,23 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 		if err := eval.CheckBenchTests(tests); err != nil {
 			return usage(cmd, "--tests: %v", err)
 		}
+		if compare != "" && compare != "llama.cpp" {
+			return usage(cmd, "--compare %q: want llama.cpp, the only peer so far", compare)
+		}
 		s, err := b.subject(u, args)
 		if err != nil {
 			return err
 		}
-		r, err := eval.Bench(cmd.Context(), s, eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")})
+		c := eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")}
+		if compare != "" {
+			if c.Peer, err = startPeer(cmd, u, python, args); err != nil {
+				return err
+			}
+			if c.Peer != nil {
+				defer c.Peer.Close()
+			}
+		}
+		r, err := eval.Bench(cmd.Context(), s, c)
 		if err != nil {
 			return err
 		}
@@ -144,8 +158,23 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 	}
 	b.flags(cmd, 2)
 	cmd.Flags().StringSliceVar(&tests, "tests", nil, "measure only these: a `LIST` with commas")
+	cmd.Flags().StringVar(&compare, "compare", "", "run this `PEER` on the same GGUF file in turns: llama.cpp")
+	cmd.Flags().StringVar(&python, "python", "python3", "the `PROGRAM` that has the peer's package")
 	cmd.AddCommand(benchSpecCommand(u))
 	return cmd
+}
+
+// startPeer runs llama.cpp on MODEL, or says why there is no comparison and returns nil.
+func startPeer(cmd *cobra.Command, u *ui, python string, args []string) (*eval.Peer, error) {
+	if len(args) == 0 || !checkpoint.IsGGUF(args[0]) {
+		u.note("no comparison: llama.cpp reads GGUF files, and this is none")
+		return nil, nil
+	}
+	if err := eval.PeerPython(cmd.Context(), python); err != nil {
+		u.note("no comparison: %v", err)
+		return nil, nil
+	}
+	return eval.StartPeer(cmd.Context(), python, args[0], runtime.GOMAXPROCS(0), 1024)
 }
 
 // printBench prints the table for people.
@@ -157,6 +186,9 @@ func printBench(u *ui, r *eval.BenchReport) {
 	}
 	u.print("%s, %d threads, %s kernels: reads %.1f GB/s (weights: %.1f), %.0f GFLOP/s f32\n\n", orUnknown(r.Processor), r.Threads, r.ISA,
 		r.Probes.ReadGBPerSecond, r.Probes.WeightsReadGBPerSec, r.Probes.FMAGFlops)
+	if r.Peer != nil {
+		u.print("peer: %s (%s)\n\n", r.Peer.Name, r.Peer.Version)
+	}
 	rows := [][]string{{"test", "tokens/s", "ms", "limit", "of limit", "over tg128", ""}}
 	for _, x := range r.Rows {
 		row := []string{x.Test, "", "", "", "", "", x.Skipped}
@@ -171,6 +203,9 @@ func printBench(u *ui, r *eval.BenchReport) {
 			if x.GEMMShare > 0 {
 				row[6] = fmt.Sprintf("%s in products", percent(x.GEMMShare))
 			}
+		}
+		if x.Peer != nil {
+			row[6] = strings.TrimSpace(fmt.Sprintf("%s %.2fx the peer's %s tokens/s", row[6], x.Peer.Speedup, figure(x.Peer.TokensPerSecond)))
 		}
 		rows = append(rows, row)
 	}

@@ -35,6 +35,14 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBenchWithoutPeer says why there is no comparison, and measures all the same.
+func TestBenchWithoutPeer(t *testing.T) {
+	r := krait(t, t.TempDir(), "", "bench", "stories260k", "--compare", "llama.cpp", "--tests", "tg128", "--runs", "1", "--seconds", "0.05")
+	if r.status != 0 || !strings.Contains(r.errors, "no comparison: llama.cpp reads GGUF files") || !strings.Contains(r.out, "tg128") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestBenchSpec(t *testing.T) {
 	dir := t.TempDir()
 	var r struct{ Rows []map[string]any }
@@ -65,6 +73,7 @@ func TestBenchUsage(t *testing.T) {
 		"bench --shape tiny --threads 0":                  "--threads is 0",
 		"bench --shape tiny --runs 0":                     "--runs is 0",
 		"bench --shape tiny --seconds 0":                  "--seconds is 0",
+		"bench --shape tiny --compare vllm":               "--compare",
 		"bench --shape tiny --type q9":                    "--type",
 		"bench spec --shape tiny --synthetic 0.5":         "--synthetic 0.5",
 		"bench spec --shape tiny --synthetic 4 --depth 2": "--synthetic 4",

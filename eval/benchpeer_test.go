@@ -1,0 +1,91 @@
+package eval
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+const fakePeer = "KRAIT_FAKE_PEER"
+
+// TestMain lets this program stand in for Python with a peer: it answers as eval/peer.py does.
+func TestMain(m *testing.M) {
+	mode := os.Getenv(fakePeer)
+	if mode == "" {
+		os.Exit(m.Run())
+	}
+	if len(os.Args) == 3 { // -c "import …"
+		os.Exit(map[string]int{"missing": 1}[mode])
+	}
+	if mode == "broken" {
+		fmt.Fprintln(os.Stderr, "Traceback:\nRuntimeError: no such model")
+		os.Exit(1)
+	}
+	fmt.Println("loading")
+	fmt.Println(`{"name": "fake", "version": "1"}`)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var r struct {
+			Prompt []int32
+			Tokens int
+		}
+		if err := json.Unmarshal(in.Bytes(), &r); err != nil || mode == "refusing" {
+			fmt.Println(`{"error": "context too small"}`)
+			continue
+		}
+		fmt.Printf("{\"prompt_tokens\": %d, \"prompt_seconds\": 2, \"tokens\": %d, \"seconds\": %d}\n", len(r.Prompt), r.Tokens, r.Tokens-1)
+	}
+}
+
+func TestPeer(t *testing.T) {
+	t.Setenv(fakePeer, "good")
+	ctx := context.Background()
+	if err := PeerPython(ctx, os.Args[0]); err != nil {
+		t.Fatal(err)
+	}
+	p, err := StartPeer(ctx, os.Args[0], "model.gguf", 2, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	r, err := Bench(ctx, subject(t, "tiny"), BenchConfig{Runs: 1, Seconds: 0.02, Tests: []string{"tg128", "pp512", "verify2"}, Peer: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range r.Rows {
+		want := map[string]float64{"tg128": 1000, "pp512": 2000}[row.Test]
+		if (row.Peer == nil) != (want == 0) || want > 0 && (row.Peer.Milliseconds != want || !(row.Peer.Speedup > 1)) {
+			t.Errorf("%s: %+v", row.Test, row.Peer)
+		}
+	}
+	if r.Peer.Name != "fake" {
+		t.Errorf("%+v", r.Peer)
+	}
+}
+
+func TestPeerFails(t *testing.T) {
+	ctx := context.Background()
+	if err := PeerPython(ctx, "no-such-python"); err == nil || !strings.Contains(err.Error(), "there is no no-such-python") {
+		t.Error(err)
+	}
+	t.Setenv(fakePeer, "missing")
+	if err := PeerPython(ctx, os.Args[0]); err == nil || !strings.Contains(err.Error(), "install-peer.sh") {
+		t.Error(err)
+	}
+	t.Setenv(fakePeer, "broken")
+	if _, err := StartPeer(ctx, os.Args[0], "model.gguf", 2, 64); err == nil || !strings.Contains(err.Error(), "RuntimeError: no such model") {
+		t.Error(err)
+	}
+	t.Setenv(fakePeer, "refusing")
+	p, err := StartPeer(ctx, os.Args[0], "model.gguf", 2, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, _, err := p.run([]int32{1}, 2); err == nil || !strings.Contains(err.Error(), "context too small") {
+		t.Error(err)
+	}
+}
