@@ -47,7 +47,7 @@ func badRange(code int, contentRange, etag string) fault {
 		w.Header().Set("Content-Range", contentRange)
 		w.Header().Set("ETag", etag)
 		w.WriteHeader(code)
-		_, _ = w.Write(make([]byte, 1000))
+		_, _ = w.Write(make([]byte, 2<<20))
 		return true
 	}
 	lie = times(1, lie)
@@ -70,6 +70,17 @@ func lyingLength(delta int) fault {
 	}
 }
 
+// trailer sends more than the file.
+func trailer(f *fakeHub, w http.ResponseWriter, r *http.Request) bool {
+	if body(r) {
+		data := f.files["model.safetensors"]
+		_, _ = w.Write(data[:1000]) // so that a reader's blocks do not end where the file does
+		w.(http.Flusher).Flush()
+		_, _ = w.Write(append(data[1000:len(data):len(data)], "more"...))
+	}
+	return body(r)
+}
+
 // TestRecovers lists what a pull has to survive without a word from its user.
 func TestRecovers(t *testing.T) {
 	n := len(noise(3 << 20))
@@ -90,6 +101,7 @@ func TestRecovers(t *testing.T) {
 		"416":                       {badRange(416, fmt.Sprintf("bytes */%d", n), ""), 3},
 		"less than its length":      {lyingLength(-1000), 2},
 		"more than its length":      {lyingLength(1000), 1},
+		"more than the file":        {trailer, 1},
 		"500 of info":               {times(2, status(500, "/api/")), 1},
 		"502 of the hub":            {times(2, status(502, "/resolve/")), 1},
 		"503 of the store":          {times(2, status(503, "/store/")), 3},

@@ -195,6 +195,7 @@ func TestOffline(t *testing.T) {
 		t.Errorf("a hub that is down: %+v, %q, %v", x, said, err)
 	}
 	f.Close()
+	c.sleep = func(context.Context, time.Duration) error { t.Error("waits for a network"); return nil }
 	if x, said, err = pullTest(t, c, testRepo, Filter{}); err != nil || x.Dir != s.Dir || len(said) != 1 || !strings.Contains(said[0], "cannot reach") {
 		t.Errorf("no network: %+v, %q, %v", x, said, err)
 	}

@@ -28,6 +28,7 @@ type hubServer struct {
 	*httptest.Server
 	repos map[string]string // page to directory
 	sent  atomic.Int64
+	heads atomic.Int64 // questions about weights
 	hold  func(r *http.Request)
 }
 
@@ -86,6 +87,9 @@ func (h *hubServer) file(w http.ResponseWriter, r *http.Request, path string) {
 	if !strings.HasSuffix(path, ".safetensors") {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 		return
+	}
+	if r.Method == http.MethodHead {
+		h.heads.Add(1)
 	}
 	w.Header().Set("X-Linked-Etag", fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(data))))
 	w.Header().Set("X-Linked-Size", strconv.Itoa(len(data)))
@@ -280,6 +284,14 @@ func TestPullTwice(t *testing.T) {
 	dir := home(t)
 	h := newHub(t, map[string]string{"org/stories": filepath.Join(dir, "teacher")})
 	hubEnv(t, h)
+	h.hold = func(r *http.Request) {
+		for range 100 { // until both have come so far, and a little longer
+			if time.Sleep(100 * time.Millisecond); h.heads.Load() == 2 || r.Context().Err() != nil {
+				break
+			}
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
 	var pulls sync.WaitGroup
 	for range 2 {
 		pulls.Go(func() { must(t, dir, "pull", "org/stories") })
