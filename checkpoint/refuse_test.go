@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"krait/internal/golden"
+	"krait/model"
 	"krait/safetensors"
 )
 
@@ -257,5 +258,31 @@ func FuzzConfig(f *testing.F) {
 		if err != nil || again.Mamba.DInner != mc.Mamba.DInner || again.Mamba.DTRank != mc.Mamba.DTRank || again.Mamba.RepeatFirst != mc.Mamba.RepeatFirst {
 			t.Fatalf("written as %s: %v", out, err)
 		}
+	})
+}
+
+// FuzzLoad feeds both configuration files beside good weights: an error, or a model that computes.
+func FuzzLoad(f *testing.F) {
+	names := []string{"tiny-hybrid", "tiny-mamba1-narrow", "tiny-fused", "mamba", "mamba2-groups", "qwen3"}
+	var all []fstest.MapFS
+	for i, name := range names {
+		files := copyOf(f, name)
+		all = append(all, files)
+		mamba := []byte(nil)
+		if m := files["mamba_config.json"]; m != nil {
+			mamba = m.Data
+		}
+		f.Add(byte(i), files["config.json"].Data, mamba)
+	}
+	f.Fuzz(func(t *testing.T, which byte, config, mamba []byte) {
+		files := fstest.MapFS{"config.json": {Data: config}, "model.safetensors": all[int(which)%len(all)]["model.safetensors"]}
+		if len(mamba) > 0 {
+			files["mamba_config.json"] = &fstest.MapFile{Data: mamba}
+		}
+		c, err := LoadFS(files)
+		if err != nil {
+			return
+		}
+		c.Model.Forward(nil, model.Single([]int32{0, 0, 0}, c.Model.NewState()))
 	})
 }
