@@ -72,7 +72,11 @@ func pull(ctx context.Context, u *ui, r hub.Repo, f hub.Filter, asJSON bool) err
 		}
 		return u.json(pulled{r.Name, string(r.Kind), r.Revision, s.Commit, s.Dir, s.Files, s.Bytes, s.Downloaded})
 	}
-	u.note("%s: %d files, %s, of which %s came now", r, len(s.Files), formatBytes(s.Bytes), formatBytes(s.Downloaded))
+	files := fmt.Sprintf("%d files", len(s.Files))
+	if len(s.Files) == 1 {
+		files = "1 file"
+	}
+	u.note("%s: %s, %s, of which %s came now", r, files, formatBytes(s.Bytes), formatBytes(s.Downloaded))
 	u.print("%s\n", s.Dir)
 	return nil
 }
