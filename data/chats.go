@@ -22,6 +22,7 @@ type Chat struct {
 	Messages           []Message
 	Given              int
 	Prompt, Completion string
+	Line               int // where its row begins
 }
 
 // Chats iterates over the examples of a file: JSON lines or a JSON array, gzip or not. The form of a row is known by its fields:
@@ -33,7 +34,9 @@ type Chat struct {
 //	text                        plain text
 //
 // A row that means nothing is a *RowError, and the next one follows if the consumer goes on.
-func Chats(path string) iter.Seq2[Chat, error] { return parsed(path, parseChat) }
+func Chats(path string) iter.Seq2[Chat, error] {
+	return parsed(path, parseChat, func(c *Chat, line int) { c.Line = line })
+}
 
 func parseChat(r row) (Chat, error) {
 	completion, hasCompletion := r.first("completion", "response")

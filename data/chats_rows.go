@@ -30,8 +30,8 @@ func (e *RowError) Unwrap() error { return e.Err }
 type row map[string]json.RawMessage
 
 // parsed iterates over what parse makes of a file's rows: JSON lines or one JSON array, compressed with gzip or not. A row that means nothing
-// is a *RowError, and the next one follows if the consumer goes on; any other error is the last.
-func parsed[T any](path string, parse func(row) (T, error)) iter.Seq2[T, error] {
+// is a *RowError, and the next one follows if the consumer goes on; any other error is the last. locate is told the line of each.
+func parsed[T any](path string, parse func(row) (T, error), locate func(*T, int)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		f, err := os.Open(path)
@@ -45,6 +45,7 @@ func parsed[T any](path string, parse func(row) (T, error)) iter.Seq2[T, error] 
 			if err != nil {
 				return yield(none, &RowError{path, line, err})
 			}
+			locate(&value, line)
 			return yield(value, nil)
 		})
 		if err != nil {

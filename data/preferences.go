@@ -12,12 +12,15 @@ import (
 // Preference is a prompt with two answers of which the first was preferred.
 type Preference struct {
 	Chosen, Rejected Chat
+	Line             int // where its row begins
 }
 
 // Preferences iterates over the pairs of a file: JSON lines or a JSON array, gzip or not. chosen and rejected are strings or messages; what
 // comes before them stands in prompt (a string or messages) or in conversations (LLaMA-Factory), or else it is what they have in common
 // (UltraFeedback, HH-RLHF's transcripts). A row that means nothing is a *RowError, and the next one follows if the consumer goes on.
-func Preferences(path string) iter.Seq2[Preference, error] { return parsed(path, parsePreference) }
+func Preferences(path string) iter.Seq2[Preference, error] {
+	return parsed(path, parsePreference, func(p *Preference, line int) { p.Line = line })
+}
 
 func parsePreference(r row) (Preference, error) {
 	var p Preference
@@ -59,8 +62,8 @@ func (r row) repliesTo() (p Preference, err error) {
 		return p, err
 	}
 	rejected, err := r.turns("rejected", "assistant")
-	return Preference{Chat{Messages: slices.Concat(before, chosen), Given: len(before)},
-		Chat{Messages: slices.Concat(before, rejected), Given: len(before)}}, err
+	return Preference{Chosen: Chat{Messages: slices.Concat(before, chosen), Given: len(before)},
+		Rejected: Chat{Messages: slices.Concat(before, rejected), Given: len(before)}}, err
 }
 
 // implicit reads two conversations that begin alike.
@@ -77,7 +80,7 @@ func (r row) implicit() (p Preference, err error) {
 	if given == len(chosen) || given == len(rejected) {
 		return p, errors.New("chosen and rejected say the same")
 	}
-	return Preference{Chat{Messages: chosen, Given: given}, Chat{Messages: rejected, Given: given}}, nil
+	return Preference{Chosen: Chat{Messages: chosen, Given: given}, Rejected: Chat{Messages: rejected, Given: given}}, nil
 }
 
 // commonTurns returns the number of messages with which both begin.
@@ -115,7 +118,7 @@ func (r row) texts() (p Preference, err error) {
 	if at > 0 && chosen[at-1] == ' ' {
 		at-- // the space belongs to the word behind it, as in TRL
 	}
-	return Preference{Chat{Prompt: chosen[:at], Completion: chosen[at:]}, Chat{Prompt: rejected[:at], Completion: rejected[at:]}}, nil
+	return Preference{Chosen: Chat{Prompt: chosen[:at], Completion: chosen[at:]}, Rejected: Chat{Prompt: rejected[:at], Completion: rejected[at:]}}, nil
 }
 
 // The marks of HH-RLHF's transcripts.

@@ -2,11 +2,13 @@ package recipe
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,9 +78,20 @@ type training struct {
 	TrainConfig
 	checkpoint *checkpoint.Checkpoint // the model as it starts; its weights are trained in place
 	docs       []data.Document
+	stream     batches // what to train on instead of docs
 	loss       func(*autograd.Tape, data.Batch) loss.Total
-	profile    *autograd.Profile // takes the time of operations; the loss may use it for the teacher's too
+	unit       string                          // what the loss counts; empty: tokens
+	prepare    func(ctx context.Context) error // work with the partial directory and the weights as they start
+	figures    map[string]float64              // of the data, for the record
+	profile    *autograd.Profile               // takes the time of operations; the loss may use it for the teacher's too
 	report     Report
+}
+
+// batches deals batches, and goes on from a cursor.
+type batches interface {
+	Next() data.Batch
+	Cursor() data.Cursor
+	Seek(data.Cursor)
 }
 
 // trainState is trainer_state.json of a saved state.
@@ -104,13 +117,17 @@ func (t *training) run(ctx context.Context) error {
 	if len(opt.Params) == 0 {
 		return fmt.Errorf("no weight is left to train")
 	}
-	stream, err := data.NewStream(t.docs, t.BatchTokens, t.Context, t.Seed)
+	stream, err := t.batches()
 	if err != nil {
 		return err
 	}
-	stream.Crop = t.Crop
 	if err := begin(t.out, p, t.report); err != nil {
 		return err
+	}
+	if t.prepare != nil {
+		if err := t.prepare(ctx); err != nil {
+			return err
+		}
 	}
 	r := &train.Run[data.Batch]{
 		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, LR: t.LR, FloorLR: t.FloorLR, WarmupSteps: t.Warmup,
@@ -127,6 +144,19 @@ func (t *training) run(ctx context.Context) error {
 	return t.complete(p)
 }
 
+// batches returns the stream to train on.
+func (t *training) batches() (batches, error) {
+	if t.stream != nil {
+		return t.stream, nil
+	}
+	stream, err := data.NewStream(t.docs, t.BatchTokens, t.Context, t.Seed)
+	if err != nil {
+		return nil, err
+	}
+	stream.Crop = t.Crop
+	return stream, nil
+}
+
 // loop runs the training with its log, and leaves its figures in p.
 func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkpoint.Provenance) error {
 	metrics, err := t.openMetrics(r.Progress.Step)
@@ -134,9 +164,10 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkp
 		return err
 	}
 	defer metrics.Close()
+	unit := cmp.Or(t.unit, "tokens")
 	r.Log = func(s train.Step) error {
 		t.report(Event{Stage: t.stage, Done: s.Step, Total: t.Steps, Unit: "steps",
-			Text: fmt.Sprintf("loss %.4f  %.0f tokens/s", s.Loss, float64(s.Tokens)/s.Seconds)})
+			Text: fmt.Sprintf("loss %.4f  %.0f %s/s", s.Loss, float64(s.Tokens)/s.Seconds, unit)})
 		line, err := json.Marshal(s)
 		if err != nil {
 			return err
@@ -148,9 +179,10 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkp
 	if err := r.Loop(ctx); err != nil {
 		return err
 	}
-	p.Metrics = map[string]float64{"num_tokens": float64(r.Progress.Total)}
+	p.Metrics = map[string]float64{"num_" + unit: float64(r.Progress.Total)}
+	maps.Copy(p.Metrics, t.figures)
 	if elapsed := time.Since(start).Seconds(); r.Progress.Total > before {
-		p.Metrics["tokens_per_second"] = float64(r.Progress.Total-before) / elapsed
+		p.Metrics[unit+"_per_second"] = float64(r.Progress.Total-before) / elapsed
 		for kind, d := range r.Profile {
 			p.Metrics["share_"+autograd.Kind(kind).String()] = d.Seconds() / elapsed
 		}
@@ -258,7 +290,7 @@ func (t *training) save(r *train.Run[data.Batch], cursor data.Cursor) error {
 }
 
 // resume sets the run to the latest saved state, if there is one.
-func (t *training) resume(r *train.Run[data.Batch], stream *data.Stream) error {
+func (t *training) resume(r *train.Run[data.Batch], stream batches) error {
 	steps, err := savedStates(checkpoint.Partial(t.out))
 	if err != nil || len(steps) == 0 {
 		return err

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"krait/recipe"
+)
+
+func sftCommand(u *ui) *cobra.Command {
+	var c recipe.SFTConfig
+	var asJSON bool
+	cmd := verb("sft MODEL", cobra.Command{
+		Short: "fine-tune a model on conversations: what the assistant says is learnt",
+		Long: `Fine-tune a model on conversations or text (cross-entropy on the assistant's tokens alone). A FILE is JSON lines or a
+JSON array, gzip or not. The form of a row is known by its fields: messages; conversations with from and value (ShareGPT);
+prompt and completion, strings or messages; instruction, input and output (Alpaca); or text. Conversations need the model's
+chat template; prompts and completions that are strings are plain text, unless --as-chat is given.
+A run that was stopped goes on when the same command is given again, bit for bit.`,
+		Example: `  krait sft hybrid --data chats.jsonl --out tuned --steps 500
+  krait sft hybrid --data openhermes.json.gz --data mine.jsonl --context 1024 --out tuned`,
+	}, func(cmd *cobra.Command, args []string) error {
+		c.Model = args[0]
+		if err := requireFlags(cmd, "data", "out"); err != nil {
+			return err
+		}
+		if err := checkRows(cmd, &c.RowsConfig); err != nil {
+			return err
+		}
+		if err := checkTrain(cmd, &c.TrainConfig); err != nil {
+			return err
+		}
+		return u.stage(cmd.Context(), c.Out, asJSON, []string{c.Model}, func(ctx context.Context, report recipe.Report) error {
+			return recipe.SFT(ctx, c, report)
+		})
+	})
+	f := cmd.Flags()
+	f.StringArrayVar(&c.Data, "data", nil, "`FILE` of conversations or text; the flag may be given again")
+	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
+	rowFlags(f, &c.RowsConfig)
+	trainFlags(f, &c.TrainConfig)
+	c.TrainConfig = recipe.DefaultSFT().TrainConfig
+	rowDefaults(f)
+	weightFlags(f, &c.TrainConfig)
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// rowFlags binds how rows become tokens.
+func rowFlags(f *pflag.FlagSet, c *recipe.RowsConfig) {
+	f.BoolVar(&c.AsChat, "as-chat", false, "a prompt and an answer that are strings are said by the user and the assistant")
+	f.BoolVar(&c.DropLong, "drop-long", false, "leave out rows that are longer than --context instead of cutting them")
+	f.BoolVar(&c.SkipBad, "skip-bad-rows", false, "leave out rows that mean nothing instead of stopping at the first")
+	f.StringVar(&c.Date, "date", "", "the `DAY` that a chat template calls today, such as 2026-01-31")
+}
+
+// rowDefaults makes the values that flags are bound to their defaults, and hides the flag that conversations have no use for.
+func rowDefaults(f *pflag.FlagSet) {
+	f.VisitAll(func(flag *pflag.Flag) {
+		switch flag.Value.Type() {
+		case "int", "float64":
+			flag.DefValue = flag.Value.String()
+		}
+		flag.Hidden = flag.Hidden || flag.Name == "crop"
+	})
+}
+
+func checkRows(cmd *cobra.Command, c *recipe.RowsConfig) error {
+	if _, err := time.Parse(time.DateOnly, c.Date); c.Date != "" && err != nil {
+		return usage(cmd, "--date %q: want a day such as 2026-01-31", c.Date)
+	}
+	if f := cmd.Flags().Lookup("crop"); f.Changed && f.Value.String() != "0" {
+		return usage(cmd, "--crop: conversations cannot begin at a random place")
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+package recipe
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"krait/autograd"
+	"krait/checkpoint"
+	"krait/data"
+	"krait/loss"
+	"krait/model"
+)
+
+// referenceFile holds the reference's log-probabilities of the pairs, one JSON object a line.
+const referenceFile = "reference.jsonl"
+
+// DPOConfig is the configuration of DPO.
+type DPOConfig struct {
+	Model     string   `json:"model"`
+	Ref       string   `json:"ref"`   // the reference; empty: the model as it starts
+	Pairs     []string `json:"pairs"` // files of preferences, all of them
+	Out       string   `json:"-"`
+	Beta      float64  `json:"beta"`
+	LossType  string   `json:"loss_type"` // sigmoid or ipo
+	Smoothing float64  `json:"label_smoothing"`
+	RowsConfig
+	TrainConfig
+}
+
+// DefaultDPO returns the defaults of DPO: those of the original recipe, where it has some.
+func DefaultDPO() DPOConfig {
+	c := DPOConfig{Beta: 0.1, LossType: "sigmoid", TrainConfig: DefaultTrain()}
+	c.LR, c.Beta2, c.Context = 5e-7, 0.999, 1024
+	return c
+}
+
+// preference checks and returns how pairs are weighed.
+func (c *DPOConfig) preference() (loss.Preference, error) {
+	p := loss.Preference{Beta: c.Beta, Smoothing: c.Smoothing, IPO: c.LossType == "ipo"}
+	switch {
+	case c.LossType != "ipo" && c.LossType != "sigmoid":
+		return p, fmt.Errorf("loss type %q: want sigmoid or ipo", c.LossType)
+	case !(c.Beta > 0):
+		return p, fmt.Errorf("beta is %g, want a positive number", c.Beta)
+	case !(c.Smoothing >= 0 && c.Smoothing < 0.5):
+		return p, fmt.Errorf("label smoothing is %g, want a share from 0 to below 0.5", c.Smoothing)
+	case p.IPO && c.Smoothing != 0:
+		return p, fmt.Errorf("label smoothing is %g: the loss ipo has none", c.Smoothing)
+	}
+	return p, nil
+}
+
+// DPO trains a model to prefer the answers that were preferred, stage three of the method without a reward model. The reference is the teacher, as in
+// the paper, or the model as it starts, as in its code; what it says of each pair is computed once and kept.
+func DPO(ctx context.Context, c DPOConfig, report Report) error {
+	weigh, err := c.preference()
+	if err != nil {
+		return err
+	}
+	start, rows, err := c.start(c.Model, &c.TrainConfig)
+	if err != nil {
+		return err
+	}
+	groups, err := rows.pairs(c.Pairs)
+	if err != nil {
+		return err
+	}
+	stream, err := data.NewGroups(groups, c.BatchTokens, c.Seed)
+	if err != nil {
+		return rows.unusable(err)
+	}
+	report(Event{Stage: "dpo", Note: rows.summary("pairs", groups)})
+	var ref *model.Model
+	if c.Ref != "" {
+		if ref, err = loadReference(c.Ref, start); err != nil {
+			return err
+		}
+	}
+	var refs []loss.Reference
+	prepare := func(ctx context.Context) (err error) {
+		if ref == nil {
+			ref = start.Model
+		}
+		refs, err = references(ctx, filepath.Join(checkpoint.Partial(c.Out), referenceFile), ref, groups, report)
+		ref = nil
+		return err
+	}
+	m := start.Model
+	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
+		var of []loss.Reference
+		for _, n := range stream.Dealt() {
+			of = append(of, refs[n])
+		}
+		return loss.DPO(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets, b.Lens, of, weigh)
+	}
+	return (&training{stage: "dpo", out: c.Out, config: c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
+		checkpoint: start, stream: stream, loss: lossOf, unit: "pairs", prepare: prepare, figures: rows.figures(),
+		profile: new(autograd.Profile), report: report}).run(ctx)
+}
+
+// pairs reads files of preferences: groups of the chosen answer and the rejected one.
+func (r *textRows) pairs(paths []string) (groups [][]data.Sequence, err error) {
+	for _, path := range paths {
+		err := r.read(path, rowsOf(data.Preferences(path), func(p data.Preference) (int, error) {
+			chosen, err := r.encode(p.Chosen)
+			if err != nil {
+				return p.Line, fmt.Errorf("chosen: %w", err)
+			}
+			rejected, err := r.encode(p.Rejected)
+			if err != nil {
+				return p.Line, fmt.Errorf("rejected: %w", err)
+			}
+			if r.fit(&chosen, &rejected) {
+				groups = append(groups, []data.Sequence{chosen, rejected})
+			}
+			return p.Line, nil
+		}))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
+}
+
+// loadReference reads the reference, whose token ids must mean what the policy's mean.
+func loadReference(dir string, policy *checkpoint.Checkpoint) (*model.Model, error) {
+	c, err := checkpoint.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	if a, b := c.Model.Config.VocabSize, policy.Model.Config.VocabSize; a != b {
+		return nil, fmt.Errorf("the reference's vocabulary has %d tokens, the model's %d: they must share a tokenizer", a, b)
+	}
+	if file := "tokenizer.json"; c.Files[file] != nil && !bytes.Equal(c.Files[file], policy.Files[file]) {
+		theirs, err := c.Tokenizer()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", dir, err)
+		}
+		ours, err := policy.Tokenizer()
+		if err != nil {
+			return nil, err
+		}
+		for id := range int32(max(theirs.VocabSize(), ours.VocabSize())) {
+			a, _ := theirs.Token(id)
+			if b, _ := ours.Token(id); a != b {
+				return nil, fmt.Errorf("the reference has another tokenizer: its token %d is %q, the model's %q", id, a, b)
+			}
+		}
+	}
+	c.Model.Pack()
+	return c.Model, nil
+}
+
+// references returns what the reference says of each pair. It writes them to a file as it goes, and reads back what is there already.
+func references(ctx context.Context, path string, m *model.Model, pairs [][]data.Sequence, report Report) ([]loss.Reference, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	refs, whole := readReferences(f)
+	if err := f.Truncate(whole); err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(whole, io.SeekStart); err != nil {
+		return nil, err
+	}
+	scratch := autograd.NewScratch()
+	for len(refs) < len(pairs) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		scratch.Reset()
+		b := data.BatchOf(pairs[len(refs)]...)
+		logps := loss.LogProbs(scratch, loss.Head{Hidden: m.Forward(scratch, modelBatch(b)), Weight: m.Head()}, b.Targets)
+		var ref loss.Reference
+		for i, l := range logps {
+			if i < b.Lens[0] {
+				ref.Chosen += l
+			} else {
+				ref.Rejected += l
+			}
+		}
+		if sum := ref.Chosen + ref.Rejected; math.IsNaN(sum) || math.IsInf(sum, 0) {
+			return nil, fmt.Errorf("pair %d: the reference gives its answers the log-probabilities %g and %g: its weights are no numbers to compute with",
+				len(refs)+1, ref.Chosen, ref.Rejected)
+		}
+		line, err := json.Marshal(ref)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := f.Write(append(line, '\n')); err != nil {
+			return nil, err
+		}
+		refs = append(refs, ref)
+		report(Event{Stage: "dpo", Done: len(refs), Total: len(pairs), Unit: "pairs", Text: "of the reference"})
+	}
+	return refs, f.Sync()
+}
+
+// readReferences reads whole lines and returns where they end.
+func readReferences(r io.Reader) (refs []loss.Reference, whole int64) {
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadBytes('\n')
+		var ref loss.Reference
+		if err != nil || json.Unmarshal(line, &ref) != nil {
+			return refs, whole
+		}
+		refs = append(refs, ref)
+		whole += int64(len(line))
+	}
+}
