@@ -2,14 +2,13 @@ package model
 
 import (
 	"krait/autograd"
-	"krait/kernel"
 	"krait/tensor"
 )
 
 // Linear is y = x·Wᵀ + b: Weight (out, in), Bias (out) or nil.
 type Linear struct {
 	Weight, Bias *tensor.Tensor
-	packed       *kernel.Panels
+	packed       autograd.Weight // nil until Pack
 }
 
 func newLinear(out, in int, bias bool) *Linear {
@@ -23,7 +22,7 @@ func newLinear(out, in int, bias bool) *Linear {
 // weight returns the matrix in the form that serves best: packed once Pack has been called, unless it is being trained.
 func (l *Linear) weight() autograd.Weight {
 	if l.packed != nil && l.Weight.Grad == nil {
-		return autograd.Packed{Panels: l.packed}
+		return l.packed
 	}
 	return autograd.Dense{Tensor: l.Weight}
 }

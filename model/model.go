@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"krait/autograd"
-	"krait/kernel"
+	"krait/quant"
 	"krait/tensor"
 )
 
@@ -18,6 +18,8 @@ type Model struct {
 	Norm        *Norm
 	head        *Linear // its Weight is EmbedTokens when the embeddings are tied
 	rope        *ropeTable
+	format      quant.Format  // of the packed weights
+	embedded    *quant.Matrix // the embeddings where they are packed narrow
 }
 
 // Block is one decoder layer. MLPNorm and MLP are nil in pure models of Mamba's authors.
@@ -92,7 +94,7 @@ func (b *Block) feed(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor {
 // Forward returns the hidden rows after the final norm (rows, hidden) and advances the states of the batch's runs.
 func (m *Model) Forward(t *autograd.Tape, b Batch) *tensor.Tensor {
 	l := m.layout(t, b)
-	x := autograd.Embed(t, m.EmbedTokens, b.Tokens)
+	x := m.embed(t, b.Tokens)
 	if t.Forgets() {
 		x = m.forwardInPlace(t, x, l)
 	} else {
@@ -120,7 +122,7 @@ func (m *Model) forwardInPlace(t *autograd.Tape, x *tensor.Tensor, l *layout) *t
 // alignment compares. It computes only as many layers as the last one wanted.
 func (m *Model) MixerTraces(t *autograd.Tape, b Batch, want func(layer int) bool, yield func(layer int, in, out *tensor.Tensor)) {
 	l := m.layout(t, b)
-	x := autograd.Embed(t, m.EmbedTokens, b.Tokens)
+	x := m.embed(t, b.Tokens)
 	last := -1
 	for i := range m.Blocks {
 		if want(i) {
@@ -182,7 +184,7 @@ func (b *Block) params(n names, yield func(name string, p *tensor.Tensor) bool) 
 func (m *Model) NumParams() int {
 	n := 0
 	for _, p := range m.Params {
-		n += len(p.Data)
+		n += tensor.Size(p.Shape)
 	}
 	return n
 }
@@ -195,27 +197,6 @@ func (m *Model) Train(trainable func(name string) bool) {
 			p.Grad = make([]float32, len(p.Data))
 		}
 	}
-}
-
-// Pack lays the weights out for inference: products read packed panels from here on. Weights that change afterwards need another Pack.
-func (m *Model) Pack() {
-	for _, b := range m.Blocks {
-		linears := b.Mixer.linears()
-		if b.MLP != nil {
-			linears = append(linears, b.MLP.GateProj, b.MLP.UpProj, b.MLP.DownProj)
-		}
-		for _, l := range linears {
-			l.pack()
-		}
-		if m, ok := b.Mixer.(interface{ pack() }); ok {
-			m.pack()
-		}
-	}
-	m.head.pack()
-}
-
-func (l *Linear) pack() {
-	l.packed = kernel.PackPanels(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1])
 }
 
 // layout is what the mixers need to know about a batch: where its runs are and each row's rotary angles.

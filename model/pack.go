@@ -1,0 +1,138 @@
+package model
+
+import (
+	"strings"
+
+	"krait/autograd"
+	"krait/kernel"
+	"krait/quant"
+	"krait/tensor"
+)
+
+// Pack lays the weights out for inference: products read packed panels from here on. Weights that change afterwards need another Pack.
+// A model that PackAs made narrow stays as it is.
+func (m *Model) Pack() {
+	if m.format == quant.F32 {
+		m.PackAs(quant.F32)
+	}
+}
+
+// PackAs is Pack in a format: products, and the embeddings' rows, then have its precision. With Q4, embeddings and output layer are Q8. Norms,
+// convolutions, A, D and Mamba's projection of Δ stay f32. Training reads the float32 weights in any case.
+func (m *Model) PackAs(f quant.Format) {
+	memory := new(kernel.Memory)
+	m.packWith(f, func(name string, l *Linear, g quant.Format) autograd.Weight {
+		out, in := l.Weight.Shape[0], l.Weight.Shape[1]
+		if g == quant.F32 {
+			return autograd.Packed{Panels: kernel.PackPanels(l.Weight.Data, out, in)}
+		}
+		return quant.Quantize(l.Weight.Data, out, in, g, memory)
+	})
+}
+
+// Format returns the format that the weights are packed in, F32 also before Pack.
+func (m *Model) Format() quant.Format { return m.format }
+
+// PackFrom is PackAs with the narrow matrices given, by the names of Params, rather than made. It drops their float32 weights: the model is
+// then good for inference alone.
+func (m *Model) PackFrom(f quant.Format, matrices map[string]quant.Matrix) {
+	m.packWith(f, func(name string, l *Linear, g quant.Format) autograd.Weight {
+		if g == quant.F32 {
+			return autograd.Packed{Panels: kernel.PackPanels(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1])}
+		}
+		l.Weight.Data = nil
+		return matrices[name]
+	})
+}
+
+// Formats yields the parameters that PackAs(f) makes narrow, and the format of each.
+func (m *Model) Formats(f quant.Format) func(yield func(name string, g quant.Format) bool) {
+	return func(yield func(name string, g quant.Format) bool) {
+		for name, l := range m.linears {
+			if g := m.formatOf(name, l, f); g != quant.F32 && !yield(name, g) {
+				return
+			}
+		}
+	}
+}
+
+func (m *Model) formatOf(name string, l *Linear, f quant.Format) quant.Format {
+	switch {
+	case strings.HasSuffix(name, ".dt_proj.weight"):
+		return quant.F32
+	case l.Weight == m.EmbedTokens || l == m.head:
+		return f.Head()
+	}
+	return f
+}
+
+// Matrices yields the narrow matrices of a packed model under their names in Params.
+func (m *Model) Matrices(yield func(name string, x quant.Matrix) bool) {
+	for name, l := range m.linears {
+		x, ok := l.packed.(quant.Matrix)
+		if l.Weight == m.EmbedTokens && m.embedded != nil {
+			x, ok = *m.embedded, true
+		}
+		if ok && !yield(name, x) {
+			return
+		}
+	}
+}
+
+// packWith packs every matrix in the form that pack returns.
+func (m *Model) packWith(f quant.Format, pack func(name string, l *Linear, g quant.Format) autograd.Weight) {
+	m.format, m.embedded = f, nil
+	for name, l := range m.linears {
+		g := m.formatOf(name, l, f)
+		if l.Weight == m.EmbedTokens && l != m.head { // a stand-in: products never read these
+			if g != quant.F32 {
+				x := pack(name, l, g).(quant.Matrix)
+				m.embedded = &x
+			}
+			continue
+		}
+		l.packed = pack(name, l, g)
+		if x, ok := l.packed.(quant.Matrix); ok && l.Weight == m.EmbedTokens {
+			m.embedded = &x
+		}
+	}
+	for _, b := range m.Blocks {
+		if x, ok := b.Mixer.(interface{ pack() }); ok {
+			x.pack()
+		}
+	}
+}
+
+// linears yields the model's matrices by the names of their weights in Params: the embeddings (the head, where they are tied, else a
+// stand-in), the blocks' and the head.
+func (m *Model) linears(yield func(name string, l *Linear) bool) {
+	byWeight := map[*tensor.Tensor]*Linear{m.EmbedTokens: {Weight: m.EmbedTokens}}
+	byWeight[m.head.Weight] = m.head
+	for _, b := range m.Blocks {
+		list := b.Mixer.linears()
+		if b.MLP != nil {
+			list = append(list, b.MLP.GateProj, b.MLP.UpProj, b.MLP.DownProj)
+		}
+		for _, l := range list {
+			byWeight[l.Weight] = l
+		}
+	}
+	for name, p := range m.Params {
+		if l := byWeight[p]; l != nil && !yield(name, l) {
+			return
+		}
+	}
+}
+
+// embed returns the embeddings of tokens: (len(tokens), hidden).
+func (m *Model) embed(t *autograd.Tape, tokens []int32) *tensor.Tensor {
+	if m.embedded == nil || m.EmbedTokens.Grad != nil {
+		return autograd.Embed(t, m.EmbedTokens, tokens)
+	}
+	defer t.Stop(autograd.Elementwise, t.Start())
+	y := t.New(len(tokens), m.EmbedTokens.Cols())
+	for i, id := range tokens {
+		m.embedded.Row(y.Row(i), int(id))
+	}
+	return y
+}
