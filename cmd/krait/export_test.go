@@ -26,7 +26,8 @@ func TestExport(t *testing.T) {
 			t.Errorf("%s: %v from the GGUF file, want %v", args, b, a)
 		}
 	}
-	if got := must(t, dir, "show", "q8.gguf", "--json"); !strings.Contains(got, `"architecture":"llama"`) || !strings.Contains(got, `"tokenizer":true`) {
+	if got := must(t, dir, "show", "q8.gguf", "--json"); !strings.Contains(got, `"architecture":"llama"`) || !strings.Contains(got, `"tokenizer":true`) ||
+		!strings.Contains(got, `{"name":"blk.0.attn_k.weight","dtype":"Q8_0","shape":[32,64],"bytes":2176}`) {
 		t.Errorf("show: %s", got)
 	}
 	for _, c := range []struct {

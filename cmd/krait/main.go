@@ -81,8 +81,8 @@ func rootCommand(u *ui) *cobra.Command {
 original, and decodes it with lossless speculation.
 
 MODEL, TEACHER and STUDENT are directories as Hugging Face has them: config.json, model.safetensors,
-tokenizer.json, and mamba_config.json for hybrids. Where a model is only read, the name stories260k means
-the small Llama inside this program; "krait example DIR" writes it to a directory.
+tokenizer.json, and mamba_config.json for hybrids. Where a model is only read, a GGUF file will do, and the name
+stories260k means the small Llama inside this program; "krait example DIR" writes it to a directory.
 
 Results go to standard output, progress and notes to standard error. Exit status: 0 done, 1 failed,
 2 wrong usage, 130 interrupted. KRAIT_KERNELS chooses the kernels (see "krait env"), NO_COLOR turns colours off.`,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +24,7 @@ func showCommand(u *ui) *cobra.Command {
 	cmd := verb("show MODEL", cobra.Command{
 		Short: "what a model is: layers, parameters, memory of a sequence, origin",
 		Long: `Show what a model is: its architecture, its layers, its parameters, the memory that a sequence takes as it grows, and
-where it came from. Given one .safetensors file, show its tensors.`,
+where it came from. Given one .safetensors file, show its tensors; a .gguf file is a model, and --json lists its tensors too.`,
 		Example: `  krait show stories260k
   krait example teacher
   krait show teacher/model.safetensors --json`,
@@ -49,6 +50,7 @@ type shown struct {
 	StateBytes   stateBytes             `json:"state_bytes"`
 	Tokenizer    bool                   `json:"tokenizer"`
 	Provenance   *checkpoint.Provenance `json:"provenance"`
+	Tensors      []shownTensor          `json:"tensors,omitempty"` // of a GGUF file, as they are stored
 }
 
 // shownConfig is the model's shape in Hugging Face's terms.
@@ -106,7 +108,12 @@ func showModel(u *ui, name string, asJSON bool) error {
 		s.Architecture = "hybrid"
 	}
 	s.StateBytes = sequenceState(m)
-	if s.Bytes, err = weightBytes(name); err != nil {
+	if checkpoint.IsGGUF(name) {
+		err = s.readGGUF(name)
+	} else {
+		s.Bytes, err = weightBytes(name)
+	}
+	if err != nil {
 		return err
 	}
 	if asJSON {
@@ -139,8 +146,6 @@ func weightBytes(name string) (int64, error) {
 			return 0, err
 		}
 		names, tensor = f.Names(), f.Tensor
-	} else if checkpoint.IsGGUF(name) {
-		return ggufBytes(name)
 	} else {
 		set, err := safetensors.OpenDir(name)
 		if err != nil {
@@ -157,24 +162,43 @@ func weightBytes(name string) (int64, error) {
 	return n, nil
 }
 
-// ggufBytes returns the bytes of a GGUF file's tensors.
-func ggufBytes(name string) (int64, error) {
+// readGGUF lists the tensors of a GGUF file.
+func (s *shown) readGGUF(name string) error {
 	f, err := gguf.Open(name)
 	if err != nil {
-		return 0, fmt.Errorf("load %w", err)
+		return fmt.Errorf("load %w", err)
 	}
 	defer f.Close()
-	var n int64
 	for _, name := range f.Names() {
 		t, _ := f.Tensor(name)
-		n += int64(len(t.Data))
+		s.Tensors = append(s.Tensors, shownTensor{name, t.Type.String(), t.Shape(), len(t.Data)})
+		s.Bytes += int64(len(t.Data))
 	}
-	return n, nil
+	return nil
+}
+
+// weightTypes returns "Q4_1 210, F32 61": how many tensors of a GGUF file are of each type.
+func (s *shown) weightTypes() string {
+	count := map[string]int{}
+	var types []string
+	for _, t := range s.Tensors {
+		if count[t.DType]++; count[t.DType] == 1 {
+			types = append(types, t.DType)
+		}
+	}
+	slices.SortStableFunc(types, func(a, b string) int { return count[b] - count[a] })
+	for i, t := range types {
+		types[i] = fmt.Sprintf("%s %d", t, count[t])
+	}
+	return strings.Join(types, ", ")
 }
 
 // rows returns the table for people.
 func (s *shown) rows() [][]string {
-	c := s.Config
+	c, weights := s.Config, formatBytes(s.Bytes)
+	if len(s.Tensors) > 0 {
+		weights += fmt.Sprintf(" in %d tensors: %s", len(s.Tensors), s.weightTypes())
+	}
 	rows := [][]string{
 		{"model", s.Path},
 		{"architecture", s.Architecture},
@@ -184,7 +208,7 @@ func (s *shown) rows() [][]string {
 		{"vocabulary", fmt.Sprintf("%d tokens", c.VocabSize)},
 		{"context", fmt.Sprintf("%d tokens", c.MaxPositionEmbeddings)},
 		{"parameters", fmt.Sprint(s.Parameters)},
-		{"weights", formatBytes(s.Bytes)},
+		{"weights", weights},
 		{"state", fmt.Sprintf("%s + %s a token", formatBytes(int64(s.StateBytes.Fixed)), formatBytes(int64(s.StateBytes.PerToken)))},
 	}
 	for _, n := range stateLengths {
