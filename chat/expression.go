@@ -186,7 +186,7 @@ func own(names []string, name string) string {
 // took. What an attribute or an item is taken of must be defined.
 func value(tokens []token) (s string, n int, err error) {
 	t := tokens[0]
-	label := t.text
+	label := clip(t.text)
 	switch {
 	case t.kind == opToken:
 		if s, n, err = brackets(tokens); err != nil {
@@ -211,7 +211,7 @@ func value(tokens []token) (s string, n int, err error) {
 			name := tokens[n+1].text
 			s = "krait_need(" + s + ", " + quote(label) + ")"
 			n += 2
-			label = name
+			label = clip(name)
 			if tokens[n-1].kind == numberToken {
 				s += "[" + name + "]"
 				continue
@@ -230,8 +230,9 @@ func value(tokens []token) (s string, n int, err error) {
 			if err != nil {
 				return "", 0, err
 			}
-			s, n = "krait_need("+s+", "+quote(label)+")"+args, n+k
-			label = args
+			s = "krait_need(" + s + ", " + quote(label) + ")" + args
+			label = clip(compact(tokens[n : n+k]))
+			n += k
 		case next.is("("):
 			args, k, err := brackets(tokens[n:])
 			if err != nil {
@@ -245,8 +246,19 @@ func value(tokens []token) (s string, n int, err error) {
 	return s, n, nil
 }
 
+// clip shortens what an error calls a value: labels stand in the source, and labels of labels must not grow.
+func clip(s string) string {
+	if len(s) > 40 {
+		return "an item"
+	}
+	return s
+}
+
 // brackets writes what stands in the brackets that tokens begin with, and returns how many tokens that is.
 func brackets(tokens []token) (string, int, error) {
+	if tokens[0].kind != opToken || !strings.Contains("([{", tokens[0].text) {
+		return "", 0, fmt.Errorf("unexpected %q", tokens[0].text)
+	}
 	depth := 0
 	for i, t := range tokens {
 		if t.kind != opToken {

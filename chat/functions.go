@@ -45,6 +45,7 @@ var functions = map[string]function{
 	"krait_replace":   replace,
 	"krait_cat":       cat,
 	"krait_format":    format,
+	"range":           numbers,
 	"raise_exception": raise,
 }
 
@@ -245,6 +246,51 @@ func replace(args []jinja.Value, kwargs map[string]jinja.Value) (jinja.Value, er
 // scope renders the body of a call block, which has its own variables.
 func scope(_ []jinja.Value, kwargs map[string]jinja.Value) (jinja.Value, error) {
 	return kwargs["caller"].AsCallable().Fn(nil, nil)
+}
+
+// guard returns what macros call when they begin and when they end, for one rendering.
+func guard() (enter, leave function) {
+	depth := 0
+	count := func(n int) function {
+		return func([]jinja.Value, map[string]jinja.Value) (jinja.Value, error) {
+			if depth += n; depth > maxDepth {
+				return jinja.Undefined(), fmt.Errorf("macros call each other more than %d deep", maxDepth)
+			}
+			return text("")
+		}
+	}
+	return count(1), count(-1)
+}
+
+// numbers is Python's range.
+func numbers(args []jinja.Value, _ map[string]jinja.Value) (jinja.Value, error) {
+	start, stop, step := int64(0), int64(0), int64(1)
+	for _, v := range args {
+		if !whole(v) {
+			return v, fmt.Errorf("range of %s", typeName(v))
+		}
+	}
+	switch len(args) {
+	case 1:
+		stop = integer(args[0])
+	case 3:
+		step = integer(args[2])
+		fallthrough
+	case 2:
+		start, stop = integer(args[0]), integer(args[1])
+	default:
+		return jinja.Undefined(), errors.New("range: want one to three numbers")
+	}
+	var all []jinja.Value
+	for i := start; step > 0 && i < stop || step < 0 && i > stop; i += step {
+		if all = append(all, jinja.NewInt(i)); len(all) > maxRange {
+			return jinja.Undefined(), fmt.Errorf("range of more than %d numbers", maxRange)
+		}
+	}
+	if step == 0 {
+		return jinja.Undefined(), errors.New("range: a step of 0")
+	}
+	return jinja.NewList(all), nil
 }
 
 // generation returns scope between two marks.

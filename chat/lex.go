@@ -8,6 +8,14 @@ import (
 	"unicode/utf8"
 )
 
+// What no template needs, and a hostile one could end the program with: all of these recurse.
+const (
+	maxDepth  = 100     // of brackets, of blocks and of macros that call each other
+	maxTokens = 10_000  // of a tag
+	maxSource = 4 << 20 // bytes
+	maxRange  = 100_000 // elements, as in Jinja2's sandbox
+)
+
 // pieceKind is what a piece of a template's source is.
 type pieceKind int
 
@@ -67,6 +75,9 @@ type lexer struct {
 
 // lex returns the pieces of a source. One newline at its end does not count, and CR LF is LF.
 func lex(src string) ([]piece, error) {
+	if len(src) > maxSource {
+		return nil, fmt.Errorf("%d bytes, more than a template has", len(src))
+	}
 	src = strings.ReplaceAll(strings.ReplaceAll(src, "\r\n", "\n"), "\r", "\n")
 	x := &lexer{src: strings.TrimSuffix(src, "\n"), lineStart: true}
 	for x.at < len(x.src) {
@@ -237,14 +248,18 @@ func (x *lexer) tag(open byte) error {
 			return err
 		}
 		if t.kind == opToken && strings.Contains("([{", t.text) {
-			depth++
+			if depth++; depth > maxDepth {
+				return fmt.Errorf("brackets are nested more than %d deep", maxDepth)
+			}
 		}
 		if t.kind == opToken && strings.Contains(")]}", t.text) {
 			if depth--; depth < 0 {
 				return fmt.Errorf("%q opens nowhere", t.text)
 			}
 		}
-		p.tokens = append(p.tokens, t)
+		if p.tokens = append(p.tokens, t); len(p.tokens) > maxTokens {
+			return fmt.Errorf("a tag of more than %d tokens", maxTokens)
+		}
 		x.at += n
 	}
 	return fmt.Errorf("a tag has no end")

@@ -3,7 +3,9 @@ package chat
 import (
 	"bytes"
 	"compress/gzip"
+	"flag"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -34,6 +36,8 @@ func readTokenizer(t testing.TB, name string) *tokenizer.Tokenizer {
 	return tok
 }
 
+var seed = flag.Uint64("seed", 1, "seed of the random tests")
+
 // endings are the texts with which the templates of generated_cases.json.gz end the assistant's turn.
 var endings = map[string]string{
 	"SmolLM2-Instruct (ChatML with default system prompt)": "<|im_end|>", "ChatML (OpenHermes-2.5)": "<|im_end|>", "Qwen2.5-Instruct": "<|im_end|>",
@@ -58,11 +62,12 @@ func randomContent(rng *rand.Rand) string {
 func TestMasks(t *testing.T) {
 	var all generatedCases
 	readCases(t, "generated_cases.json.gz", &all)
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := rand.New(rand.NewPCG(*seed, 2))
 	for _, name := range []string{"smollm2", "tinyllama"} {
 		tok := readTokenizer(t, name)
 		turns, cut := 0, 0
-		for tplName, x := range all.Templates {
+		for _, tplName := range slices.Sorted(maps.Keys(all.Templates)) {
+			x := all.Templates[tplName]
 			tpl, err := New(x.Template, tokens(x.BOS, x.EOS))
 			if err != nil {
 				t.Fatal(err)
@@ -144,8 +149,11 @@ func checkMasks(t *testing.T, tpl *Template, tok *tokenizer.Tokenizer, messages 
 			got = got[1:]
 		case edge && h != "" && strings.Contains(squeezed, h) && len(squeezed)-len(h) < 8:
 			cut, got = cut+1, got[1:]
-		case edge && len(squeezed) < 8: // all of it is in such tokens
+		case edge && len(squeezed) < 8: // all of it, or all but white space, is in such tokens
 			cut++
+			if h == "" && len(got) > 0 {
+				got = got[1:]
+			}
 		default:
 			t.Fatalf("%q: masked %q, want %q", text, got, w)
 		}
@@ -167,7 +175,7 @@ func TestGenerationBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	tok := readTokenizer(t, "smollm2")
-	rng := rand.New(rand.NewPCG(3, 4))
+	rng := rand.New(rand.NewPCG(*seed, 4))
 	for range 50 {
 		messages := []Message{{Role: "user", Content: "\uFDD0\uFDD1" + randomContent(rng)}, {Role: "assistant", Content: "a" + randomContent(rng)}, {Role: "user", Content: ""}, {Role: "assistant", Content: randomContent(rng) + "b"}}
 		checkMasks(t, marked, tok, messages, "<|im_end|>", nil)

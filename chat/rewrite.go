@@ -105,7 +105,13 @@ func (w *rewriter) piece(i int) error {
 	if err != nil {
 		return err
 	}
+	if len(w.open) > maxDepth {
+		return fmt.Errorf("blocks are nested more than %d deep", maxDepth)
+	}
 	w.out.WriteString("{% " + block + " %}")
+	if word == "macro" {
+		w.out.WriteString("{{krait_enter()}}")
+	}
 	if n := len(w.open); word == "for" && w.open[n-1].scoped {
 		w.out.WriteString("{% call krait_scope() %}")
 	}
@@ -128,6 +134,9 @@ func (w *rewriter) end(word string) (string, error) {
 		w.out.WriteString("{% endcall %}")
 	}
 	w.open = w.open[:n]
+	if opener == "macro" {
+		w.out.WriteString("{{krait_leave()}}")
+	}
 	if opener == "generation" {
 		return "endcall", nil
 	}

@@ -52,7 +52,12 @@ func New(source string, tokens map[string]any) (*Template, error) {
 	return t, nil
 }
 
-func compile(source string, spans bool) (*jinja.Template, error) {
+func compile(source string, spans bool) (t *jinja.Template, err error) {
+	defer func() { // the engine's parser may panic on what is no template
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
 	rewritten, err := rewrite(source, spans)
 	if err != nil {
 		return nil, err
@@ -211,7 +216,9 @@ func (t *Template) render(compiled *jinja.Template, messages []Message, addGener
 			}
 		}
 	}
-	for _, set := range []map[string]function{functions, {"strftime_now": t.strftime}, more} {
+	enter, leave := guard()
+	own := map[string]function{"strftime_now": t.strftime, "krait_enter": enter, "krait_leave": leave}
+	for _, set := range []map[string]function{functions, own, more} {
 		for name, f := range set {
 			data[name] = jinja.NewCallable(name, f)
 		}

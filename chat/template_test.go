@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -149,4 +150,52 @@ func TestJinja2Cases(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases, %d of them as ollama", len(all.Cases), ollama)
+}
+
+func TestFromFiles(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		files         map[string]string
+		template      string
+		want, failure string
+	}{
+		{"none", nil, "", "", ErrNoTemplate.Error()},
+		{"null", map[string]string{"tokenizer_config.json": `{"chat_template": null}`}, "", "", ErrNoTemplate.Error()},
+		{"a string", map[string]string{"tokenizer_config.json": `{"chat_template": "{{ eos_token }}!", "eos_token": "E"}`}, "", "E!", ""},
+		{"an object", map[string]string{"tokenizer_config.json": `{"chat_template": "{{ bos_token }}!", "bos_token": {"content": "B", "lstrip": false}}`}, "", "B!", ""},
+		{"the file wins", map[string]string{"chat_template.jinja": "file\n", "tokenizer_config.json": `{"chat_template": "config"}`}, "", "file", ""},
+		{"a list", map[string]string{"tokenizer_config.json": `{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}`}, "", "d", ""},
+		{"of a list", map[string]string{"tokenizer_config.json": `{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}`}, "tool_use", "t", ""},
+		{"no default", map[string]string{"tokenizer_config.json": `{"chat_template": [{"name": "tool_use", "template": "t"}]}`}, "", "", `called "default"`},
+		{"no such", map[string]string{"tokenizer_config.json": `{"chat_template": "x"}`}, "rag", "", `none called "rag"`},
+		{"wrong kind", map[string]string{"tokenizer_config.json": `{"chat_template": 3}`}, "", "", "neither a string nor a list"},
+		{"broken JSON", map[string]string{"tokenizer_config.json": `{`}, "", "", "tokenizer_config.json: unexpected end"},
+		{"more tokens", map[string]string{"chat_template.jinja": "{{ additional_special_tokens[1] }}{{ unk_token }}{{ pad_token is defined }}",
+			"special_tokens_map.json": `{"unk_token": "old", "additional_special_tokens": ["a", {"content": "b"}]}`, "tokenizer_config.json": `{"unk_token": "U", "pad_token": null}`}, "", "bUFalse", ""},
+		{"broken template", map[string]string{"chat_template.jinja": "a\n{% if %}{{"}, "", "", "chat template: line 2: a tag has no end"},
+		{"not UTF-8", map[string]string{"chat_template.jinja": "\xff"}, "", "", "not valid UTF-8"},
+	} {
+		files := map[string][]byte{}
+		for name, data := range c.files {
+			files[name] = []byte(data)
+		}
+		tpl, err := FromFiles(files, c.template)
+		got := ""
+		if err == nil {
+			got, err = tpl.Render(nil, false, nil)
+		}
+		if got != c.want || (err == nil) != (c.failure == "") || err != nil && !strings.Contains(err.Error(), c.failure) {
+			t.Errorf("%s: %q, %v, want %q, %q", c.name, got, err, c.want, c.failure)
+		}
+	}
+}
+
+func TestDateNeedsClock(t *testing.T) {
+	tpl, err := New("{{ strftime_now('%Y') }}", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tpl.Render(nil, false, nil); err == nil || !strings.Contains(err.Error(), "the date") {
+		t.Error(err)
+	}
 }

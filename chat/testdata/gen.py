@@ -172,6 +172,9 @@ FEATURES = {
     "generation and white space": "{%- for m in messages %}\n  {%- if m.role == 'assistant' %}\n    {%- generation %}\n  {{ m.content }}\n    {%- set z = 1 %}\n    {%- endgeneration %}\n    {{ z is defined }}\n  {% endif %}\n{%- endfor %}",
     "tool calls": "{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}{% set f = c.function %}{\"name\": \"{{ f.name }}\", \"arguments\": {{ f.arguments | tojson }}}{% for k, v in f.arguments | items %}{{ k }}={{ v if v is string else v | tojson }};{% endfor %}{% endfor %}{% elif m.content is string %}{{ m.content }}{% elif m.content is iterable %}{% for p in m.content %}{{ p.type }}{% if 'text' in p %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}{% endfor %}",
     "variables go around": "{% set messages = messages[1:] %}{% set loop_messages = messages %}{{ loop_messages | length }}{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}{{ date_string }}{% if tools is none %}no{% endif %}{% if documents is defined and documents %}d{% endif %}",
+    "range": "{{ range(3) | list }}{% for i in range(2, 8, 3) %}{{ i }}{% endfor %}{{ range(3, 0, -1) | list }}{% for i in range(messages | length) %}{{ messages[i].role }}{% endfor %}",
+    "range without end": "{{ range(1000000) | length }}",
+    "macro without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "list methods": "{% set l = [] %}{% for m in messages %}{% set _ = l.append(m.role) %}{% endfor %}{{ l }}",
     "set of several names": "{% set a, b = 1, 2 %}{{ a }}",
 }
