@@ -135,7 +135,12 @@ func exportTensor(p *tensor.Tensor, t gguf.Type, head int) ([]byte, error) {
 			failed[r] = err
 		}
 	})
-	return out, errors.Join(failed...)
+	for r, err := range failed { // one is enough, and always the same one
+		if err != nil {
+			return nil, fmt.Errorf("row %d: %w", r, err)
+		}
+	}
+	return out, nil
 }
 
 // modelEntries is the metadata that describes the model.

@@ -218,6 +218,23 @@ func graniteModel(t *testing.T, original *model.Model, f *gguf.File) *model.Mode
 	return m
 }
 
+func TestExportGGUFRefusesBrokenWeights(t *testing.T) {
+	c, err := Load("../recipe/stories260k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := c.Model.Blocks[1].Mixer.(*model.Attention).QProj.Weight
+	q.Row(5)[3], q.Row(9)[0] = float32(math.NaN()), float32(math.Inf(1))
+	dir := t.TempDir()
+	err = ExportGGUF(filepath.Join(dir, "x.gguf"), c, gguf.Q8_0)
+	if err == nil || !strings.Contains(err.Error(), `tensor "blk.1.attn_q.weight": row `) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("weights that are not numbers: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestCheckGranite(t *testing.T) {
 	c, err := Load(golden.Dir(t, "tiny-hybrid"))
 	if err != nil {

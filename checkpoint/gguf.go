@@ -61,7 +61,11 @@ func GGUFTokenizer(path string) (*tokenizer.Tokenizer, error) {
 	if files["tokenizer.json"] == nil {
 		return nil, fmt.Errorf("%s: the file has no tokenizer", path)
 	}
-	return tokenizer.ParseWith(files["tokenizer.json"], files["tokenizer_config.json"])
+	t, err := tokenizer.ParseWith(files["tokenizer.json"], files["tokenizer_config.json"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
 }
 
 func fromGGUF(f *gguf.File) (*Checkpoint, error) {

@@ -64,7 +64,9 @@ func loadTokenizer(name string) (*tokenizer.Tokenizer, error) {
 	var t *tokenizer.Tokenizer
 	var err error
 	if checkpoint.IsGGUF(name) {
-		t, err = checkpoint.GGUFTokenizer(name)
+		if t, err = checkpoint.GGUFTokenizer(name); err != nil {
+			return nil, fmt.Errorf("load the tokenizer of %w", err) // it names the file
+		}
 	} else if isEmbedded(name) {
 		var data []byte
 		if data, err = fs.ReadFile(recipe.Stories260K(), "tokenizer.json"); err == nil {
