@@ -232,8 +232,8 @@ func (h *hfConfig) refuse() error {
 	if h.HiddenAct != nil && *h.HiddenAct != "silu" {
 		return fmt.Errorf("hidden_act %q: want silu", *h.HiddenAct)
 	}
-	if len(h.QuantizationConfig) > 0 && string(h.QuantizationConfig) != "null" {
-		return fmt.Errorf("quantization_config: quantised weights cannot be read")
+	if len(h.QuantizationConfig) > 0 && string(h.QuantizationConfig) != "null" && !isOurs(h.QuantizationConfig) {
+		return fmt.Errorf("quantization_config: quantised weights cannot be read, other than those of krait quantize")
 	}
 	if h.PartialRotaryFactor != nil && *h.PartialRotaryFactor != 1 {
 		return fmt.Errorf("partial_rotary_factor %g: want 1", *h.PartialRotaryFactor)

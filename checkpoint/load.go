@@ -86,7 +86,10 @@ func LoadProgress(dir string, p Progress) (*Checkpoint, error) {
 	return c, nil
 }
 
-func loadDir(dir string, p Progress) (*Checkpoint, error) {
+func loadDir(dir string, p Progress) (*Checkpoint, error) { return loadDirAs(dir, p, false, "") }
+
+// loadDirAs is loadDir; packed and format are those of readNarrow.
+func loadDirAs(dir string, p Progress, packed bool, format string) (*Checkpoint, error) {
 	files := os.DirFS(dir)
 	if _, err := fs.Stat(files, "config.json"); err != nil {
 		return nil, fmt.Errorf("config.json: %w", unwrapPath(err))
@@ -96,7 +99,7 @@ func loadDir(dir string, p Progress) (*Checkpoint, error) {
 		return nil, err
 	}
 	defer set.Close()
-	return read(files, set, p)
+	return read(files, set, p, packed, format)
 }
 
 // LoadFS reads a checkpoint with a single model.safetensors from a file system, such as an embedded one.
@@ -109,14 +112,17 @@ func LoadFS(files fs.FS) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(files, f, nil)
+	return read(files, f, nil, false, "")
 }
 
-// read reads a checkpoint whose weights are in from.
-func read(files fs.FS, from tensors, p Progress) (*Checkpoint, error) {
+// read reads a checkpoint whose weights are in from; packed and format are those of readNarrow.
+func read(files fs.FS, from tensors, p Progress, packed bool, format string) (*Checkpoint, error) {
 	c, config, err := readSmall(files, hintOf(from))
 	if err != nil {
 		return nil, err
+	}
+	if isOurs(c.config[quantField]) {
+		return c, c.readNarrow(config, from, packed, format)
 	}
 	if err := justify(&config, from); err != nil {
 		return nil, err

@@ -68,7 +68,10 @@ func PlanPath(dir string) string { return filepath.Join(Partial(dir), planFile) 
 
 // Save writes a checkpoint directory. It is absent or whole: everything is written into dir.partial, synced, and renamed. A directory
 // that is there already is refused, and so is one whose dir.partial holds a stage's unfinished work.
-func Save(dir string, c *Checkpoint) error {
+func Save(dir string, c *Checkpoint) error { return save(dir, c.WriteTo) }
+
+// save makes dir of the files that write puts into a directory.
+func save(dir string, write func(dir string) error) error {
 	if err := RefuseExisting(dir); err != nil {
 		return err
 	}
@@ -82,7 +85,7 @@ func Save(dir string, c *Checkpoint) error {
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return err
 	}
-	if err := c.WriteTo(tmp); err != nil {
+	if err := write(tmp); err != nil {
 		os.RemoveAll(tmp)
 		return err
 	}
@@ -129,6 +132,11 @@ func (c *Checkpoint) WriteTo(dir string) error {
 	if err := safetensors.WriteSharded(dir, list, map[string]string{"format": "pt"}, maxShard, data); err != nil {
 		return err
 	}
+	return c.writeFiles(dir)
+}
+
+// writeFiles writes all but the weights.
+func (c *Checkpoint) writeFiles(dir string) error {
 	config, err := c.formatConfig()
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func (c *evalConfig) flags(cmd *cobra.Command) {
 	f.StringVar(&c.text, "text", "", "the text `FILE`, UTF-8")
 	f.IntVar(&c.context, "context", 0, "read in windows of `N` tokens (default: the model's context, at most 2048)")
 	f.IntVar(&c.stride, "stride", 0, "begin a window every `N` tokens (default: the context)")
-	f.StringVar(&c.weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.StringVar(&c.weights, "type", "f32", weightsUsage)
 	f.BoolVar(&c.json, "json", false, "print one JSON object")
 }
 
@@ -99,7 +99,7 @@ overlap and each token is predicted once, in the first window that holds it.`,
 		if err := c.validate(cmd); err != nil {
 			return err
 		}
-		m, err := load(args[0])
+		m, err := loadPacked(args[0], c.weights)
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,6 @@ overlap and each token is predicted once, in the first window that holds it.`,
 		if err != nil {
 			return err
 		}
-		m.Model.Pack()
 		l, err := score.Perplexity(cmd.Context(), m.Model, ids, c.context, c.stride)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.text, err)
@@ -160,7 +159,7 @@ tokens at which both have the same first choice. Both must share a tokenizer.`,
 		if err := c.validate(cmd); err != nil {
 			return err
 		}
-		m, err := load(args[0])
+		m, err := loadPacked(args[0], c.weights)
 		if err != nil {
 			return err
 		}
@@ -178,7 +177,6 @@ tokens at which both have the same first choice. Both must share a tokenizer.`,
 		if err != nil {
 			return err
 		}
-		m.Model.Pack()
 		teacher.Model.Pack()
 		a, err := score.Agree(cmd.Context(), m.Model, teacher.Model, ids, c.context, c.stride)
 		if err != nil {

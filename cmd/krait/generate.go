@@ -12,6 +12,7 @@ import (
 
 	"krait/engine"
 	"krait/model"
+	"krait/quant"
 	"krait/tokenizer"
 )
 
@@ -62,7 +63,7 @@ from 0 to --speculate. Sampled output with a --seed uses --speculate always, so 
 	f.BoolVar(&r.NGram, "ngram", false, "guess ahead what followed the same words before")
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
 	f.BoolVar(&c.ignoreEOS, "ignore-eos", false, "go on behind the end-of-text token")
-	f.StringVar(&c.weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.StringVar(&c.weights, "type", "", weightsUsage+" (default: as they are stored)")
 	f.BoolVar(&c.json, "json", false, "print one JSON object when done")
 	return cmd
 }
@@ -101,10 +102,13 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 	return nil
 }
 
-// checkType refuses types of weights that there are not yet.
+// weightsUsage describes --type.
+var weightsUsage = "`TYPE` of the weights in memory: " + quant.Names()
+
+// checkType refuses types of weights that there are not.
 func checkType(cmd *cobra.Command, name string) error {
-	if name != "f32" {
-		return usage(cmd, "--type %q: want f32, the only type so far", name)
+	if _, err := quant.Parse(name); err != nil && (name != "" || cmd.Flags().Changed("type")) {
+		return usage(cmd, "--type %q: want %s", name, quant.Names())
 	}
 	return nil
 }
@@ -176,10 +180,10 @@ func generate(ctx context.Context, u *ui, c *generateConfig) error {
 }
 
 func (c *generateConfig) load() (target *loaded, draft *model.Model, err error) {
-	if target, err = load(c.model); err != nil || c.draft == "" {
+	if target, err = loadPacked(c.model, c.weights); err != nil || c.draft == "" {
 		return target, nil, err
 	}
-	d, err := load(c.draft)
+	d, err := loadPacked(c.draft, c.weights)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -29,7 +29,7 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 		if err := checkType(cmd, weights); err != nil {
 			return err
 		}
-		c, err := loadCheckpoint(args[0])
+		c, err := loadPackedCheckpoint(args[0], weights)
 		if err != nil {
 			return err
 		}
@@ -42,7 +42,7 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 	f := cmd.Flags()
 	f.StringVar(&ids, "ids", "", "`FILE` with a JSON array of arrays of token ids")
 	f.StringVar(&out, "out", "", "safetensors `FILE` to write")
-	f.StringVar(&weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.StringVar(&weights, "type", "f32", weightsUsage)
 	return cmd
 }
 
@@ -85,7 +85,6 @@ func clip(b []byte) string {
 
 // writeLogits computes each row when the writer asks for it, so that one row's logits are in memory.
 func writeLogits(ctx context.Context, u *ui, m *model.Model, rows [][]int32, path string) error {
-	m.Pack()
 	var list []safetensors.Tensor
 	index := map[string]int{}
 	for i, row := range rows {

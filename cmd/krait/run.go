@@ -80,7 +80,7 @@ Lines typed are kept in a history in the user's state directory; KRAIT_NOHISTORY
 	f.StringVar(&c.templateFile, "chat-template-file", "", "take the chat template from `FILE`")
 	f.BoolVarP(&c.interactive, "interactive", "i", false, "a conversation, though standard input is no terminal")
 	f.BoolVar(&c.verbose, "verbose", false, "say after each answer how fast it went")
-	f.StringVar(&c.weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.StringVar(&c.weights, "type", "", weightsUsage+" (default: as they are stored)")
 	return cmd
 }
 

@@ -46,6 +46,28 @@ func load(name string) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	return withTokenizer(name, c)
+}
+
+// loadPacked reads a MODEL for inference with weights of a type, as they are stored if it is empty.
+func loadPacked(name, weights string) (*loaded, error) {
+	c, err := loadPackedCheckpoint(name, weights)
+	if err != nil {
+		return nil, err
+	}
+	return withTokenizer(name, c)
+}
+
+func loadPackedCheckpoint(name, weights string) (*checkpoint.Checkpoint, error) {
+	if isEmbedded(name) {
+		return checkpoint.LoadPackedFS(recipe.Stories260K(), weights)
+	}
+	return checkpoint.LoadPacked(name, weights)
+}
+
+// withTokenizer reads the tokenizer of a MODEL, where it has one.
+func withTokenizer(name string, c *checkpoint.Checkpoint) (*loaded, error) {
+	var err error
 	l := &loaded{Checkpoint: c, name: name}
 	if _, ok := l.Files["tokenizer.json"]; !ok {
 		return l, nil

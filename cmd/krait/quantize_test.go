@@ -1,0 +1,45 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// TestQuantize writes small weights and uses them: what generate says with them is what it says with --type on the original, and the
+// agreement with the original is that of the type.
+func TestQuantize(t *testing.T) {
+	dir := t.TempDir()
+	must(t, dir, "example", "teacher")
+	text := filepath.Join("teacher", "heldout.txt")
+	for _, c := range []struct {
+		name          string
+		bits, kl, top float64
+	}{{"bf16", 17.5, 0.0005, 0.99}, {"q8", 9, 0.003, 0.97}, {"q4", 5.5, 0.2, 0.75}} {
+		var q quantized
+		mustJSON(t, dir, &q, "quantize", "teacher", "--type", c.name, "--out", c.name, "--json")
+		if q.Parameters != 260032 || q.Bits > c.bits || q.Type != c.name {
+			t.Errorf("%s: %+v", c.name, q)
+		}
+		want := must(t, dir, "generate", "teacher", "--type", c.name, "--prompt", "Once", "-n", "40", "-q")
+		if got := must(t, dir, "generate", c.name, "--prompt", "Once", "-n", "40", "-q"); got != want {
+			t.Errorf("%s: %q, want %q", c.name, got, want)
+		}
+		if got := must(t, dir, "generate", c.name, "--prompt", "Once", "-n", "40", "-q", "--ngram"); got != want {
+			t.Errorf("%s, speculating: %q, want %q", c.name, got, want)
+		}
+		var a agreement
+		mustJSON(t, dir, &a, "eval", "agreement", c.name, "teacher", "--text", text, "--type", c.name, "--json")
+		if !(a.KL > 0 && a.KL < c.kl && a.Top1 > c.top) {
+			t.Errorf("%s: %+v", c.name, a)
+		}
+		must(t, dir, "eval", "ppl", c.name, "--text", text)
+	}
+	for _, args := range [][]string{{"quantize", "teacher", "--type", "f32", "--out", "x"}, {"quantize", "teacher", "--type", "q8"}} {
+		if r := krait(t, dir, "", args...); r.status != 2 {
+			t.Errorf("%v: status %d", args, r.status)
+		}
+	}
+	if r := krait(t, dir, "", "quantize", "teacher", "--type", "q8", "--out", "q8"); r.status != 1 {
+		t.Errorf("over a directory: status %d", r.status)
+	}
+}
