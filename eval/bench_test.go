@@ -8,15 +8,18 @@ import (
 	"testing"
 
 	"krait/model"
+	"krait/quant"
 )
 
-func subject(t testing.TB, name string) BenchSubject {
+func subject(t testing.TB, name string) BenchSubject { return subjectAs(t, name, quant.F32) }
+
+func subjectAs(t testing.TB, name string, f quant.Format) BenchSubject {
 	t.Helper()
 	c, err := ShapeConfig(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := RandomModel(c, 1)
+	m, err := RandomModel(c, 1, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +110,43 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestNarrow measures the narrow formats: steps read fewer bytes, and what has no probe has no limit.
+func TestNarrow(t *testing.T) {
+	last := workOf(subject(t, "tinyhybrid").Model).bytes
+	for _, f := range []quant.Format{quant.BF16, quant.Q8, quant.Q4} {
+		s := subjectAs(t, "tinyhybrid", f)
+		if n := workOf(s.Model).bytes; n >= last {
+			t.Errorf("%s: %d bytes, a wider format has %d", f, n, last)
+		} else {
+			last = n
+		}
+		r, err := Bench(context.Background(), s, BenchConfig{Runs: 1, Seconds: 0.02, Tests: []string{"tg128", "verify4", "pp512", "train2048"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Type != f.String() || !(r.Rows[1].FractionOfLimit > 0) || r.Rows[2].FractionOfLimit != 0 || r.Rows[3].Skipped == "" {
+			t.Errorf("%s: %+v", f, r)
+		}
+	}
+}
+
+func TestUndisturbed(t *testing.T) {
+	self := func(x float64) float64 { return x }
+	for _, c := range []struct{ runs, want []float64 }{
+		{[]float64{0, 0.5, 0.03}, []float64{0, 0.03}},
+		{[]float64{0.5, 0.3, 0.4}, []float64{0.3}},
+		{[]float64{0, 0}, []float64{0, 0}},
+	} {
+		if got := undisturbed(c.runs, self); !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.runs, got, c.want)
+		}
+	}
+}
+
 func TestBenchSkips(t *testing.T) {
 	c, _ := ShapeConfig("tiny")
 	c.MaxPositionEmbeddings = 100
-	m, err := RandomModel(c, 1)
+	m, err := RandomModel(c, 1, quant.F32)
 	if err != nil {
 		t.Fatal(err)
 	}

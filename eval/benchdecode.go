@@ -11,33 +11,50 @@ import (
 	"krait/autograd"
 	"krait/engine"
 	"krait/model"
+	"krait/quant"
 	"krait/sample"
+	"krait/tensor"
 )
 
 // work is what a step multiplies: every matrix but an embedding that is not the head too.
-type work struct{ weights, head, parameters int }
-
-const bytesPerWeight = 4
+type work struct {
+	format                    quant.Format
+	weights, head, parameters int // numbers
+	bytes, headBytes          int
+}
 
 func workOf(m *model.Model) work {
-	w := work{head: m.Config.VocabSize * m.Config.HiddenSize}
+	w := work{format: m.Format()}
+	formats := map[string]quant.Format{}
+	for name, f := range m.Formats(w.format) {
+		formats[name] = f
+	}
+	w.head = m.Config.VocabSize * m.Config.HiddenSize
+	w.headBytes = w.format.Head().Bytes(m.Config.VocabSize, m.Config.HiddenSize)
 	for name, p := range m.Params {
-		w.parameters += len(p.Data)
+		n := tensor.Size(p.Shape)
+		w.parameters += n
 		switch {
 		case len(p.Shape) != 2 || strings.HasSuffix(name, "A_log"):
-		case strings.HasSuffix(name, "embed_tokens.weight") && !m.Config.TieWordEmbeddings:
+		case p == m.EmbedTokens && !m.Config.TieWordEmbeddings:
 		default:
-			w.weights += len(p.Data)
+			w.weights += n
+			w.bytes += formats[name].Bytes(p.Shape[0], p.Shape[1])
 		}
 	}
 	return w
 }
 
-func (w work) bytes() int { return bytesPerWeight * w.weights }
-
 // step returns the cost of a step of n rows that all become logits.
-func (w work) step(n int) (bytes, flops float64) {
-	return float64(w.bytes()), 2 * float64(n) * float64(w.weights)
+func (w work) step(n int) (bytes, flops float64) { return float64(w.bytes), w.flops(n, w.weights) }
+
+// flops returns the operations on n rows of so many weights, as far as there is a probe of how fast they can be: those of narrow weights
+// are none yet, so that their limit is that of reading them.
+func (w work) flops(n, weights int) float64 {
+	if w.format != quant.F32 {
+		return 0
+	}
+	return 2 * float64(n) * float64(weights)
 }
 
 // The sizes that the tests have in their names.
@@ -79,10 +96,10 @@ func (b *bench) test(name string) *benchTest {
 		t.skip = tooLong(2 * leastSteps)
 	case "pp512":
 		rows := min(promptRows, window-1)
+		t.unlimited = b.work.format != quant.F32
 		t.run = func(ctx context.Context) (timing, error) { return b.prefillRun(ctx, rows) }
 		t.cost = func(t timing) (float64, float64) {
-			blocks := b.work.weights - b.work.head
-			return bytesPerWeight * float64(blocks), 2 * float64(t.tokens) * float64(blocks)
+			return float64(b.work.bytes - b.work.headBytes), b.work.flops(t.tokens, b.work.weights-b.work.head)
 		}
 	case "depth4096":
 		t.run = b.depthRun()

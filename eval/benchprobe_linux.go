@@ -1,6 +1,10 @@
 package eval
 
 import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -12,4 +16,26 @@ func processorTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// processorWait returns the time for which threads of this program were ready to run and had no processor, all threads together.
+func processorWait() time.Duration {
+	tasks, err := filepath.Glob("/proc/self/task/*/schedstat")
+	if err != nil {
+		return 0
+	}
+	sum := 0
+	for _, name := range tasks {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if f := strings.Fields(string(text)); len(f) > 1 {
+			n, err := strconv.Atoi(f[1])
+			if err == nil {
+				sum += n
+			}
+		}
+	}
+	return time.Duration(sum)
 }

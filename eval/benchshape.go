@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"krait/kernel"
 	"krait/model"
+	"krait/quant"
 	"krait/tensor"
 )
 
@@ -86,38 +88,61 @@ func DraftShape(name string, m *model.Config) string {
 	return "tinydraft"
 }
 
-// RandomModel returns a model whose weights are drawn at random, the same for the same seed: products, norms and scans see numbers of
-// the usual sizes, so they take the time that trained weights take.
-func RandomModel(c model.Config, seed uint64) (*model.Model, error) {
+// RandomModel returns a model whose weights are drawn at random, the same for the same seed, and packed in a format: products, norms and
+// scans see numbers of the usual sizes, so they take the time that trained weights take. A model in a narrow format has never had its
+// float32 weights in memory all at once, and is good for inference alone.
+func RandomModel(c model.Config, seed uint64, f quant.Format) (*model.Model, error) {
 	m, err := model.New(c)
 	if err != nil {
 		return nil, err
 	}
+	narrow, matrices := map[string]quant.Format{}, map[string]quant.Matrix{}
+	for name, g := range m.Formats(f) {
+		narrow[name] = g
+	}
+	var memory kernel.Memory
+	var scratch []float32
 	for name, p := range m.Params {
 		seed++
-		randomise(name, p, seed)
+		data := p.Data
+		g, isNarrow := narrow[name]
+		if isNarrow {
+			scratch = kernel.Grow(scratch, len(p.Data))
+			data = scratch
+		}
+		randomise(name, data, p.Cols(), seed)
+		if isNarrow {
+			matrices[name] = quant.Quantize(data, p.Rows(), p.Cols(), g, &memory)
+		}
+	}
+	if f == quant.F32 {
+		m.Pack()
+	} else {
+		m.PackFrom(f, matrices)
 	}
 	return m, nil
 }
 
-// randomise fills one weight. Norms stay 1.
-func randomise(name string, p *tensor.Tensor, seed uint64) {
-	value := func(u float64) float64 { return (2*u - 1) * math.Sqrt(3/float64(p.Shape[len(p.Shape)-1])) }
+// randomise fills one weight, whose rows have cols elements.
+func randomise(name string, data []float32, cols int, seed uint64) {
+	value := func(u float64) float64 { return (2*u - 1) * math.Sqrt(3/float64(cols)) }
 	switch {
-	case strings.HasSuffix(name, "norm.weight"), strings.HasSuffix(name, ".D"):
+	case strings.HasSuffix(name, "norm.weight"), strings.HasSuffix(name, "norm_f.weight"), strings.HasSuffix(name, ".D"):
 		value = func(float64) float64 { return 1 }
 	case strings.HasSuffix(name, ".A_log"):
 		value = func(u float64) float64 { return math.Log(1 + 15*u) }
-	case strings.HasSuffix(name, ".dt_bias"): // Δ from 0.001 to 0.1, through the inverse of softplus
+	case strings.HasSuffix(name, ".dt_bias"), strings.HasSuffix(name, "dt_proj.bias"): // Δ from 0.001 to 0.1, through the inverse of softplus
 		value = func(u float64) float64 { return math.Log(math.Expm1(0.001 * math.Pow(100, u))) }
-	case strings.HasSuffix(name, "embed_tokens.weight"):
+	case strings.HasSuffix(name, "embed_tokens.weight"), strings.HasSuffix(name, "embeddings.weight"):
 		value = func(u float64) float64 { return (2*u - 1) * 0.035 }
-	case len(p.Shape) == 1:
+	case strings.HasSuffix(name, ".bias"):
 		value = func(u float64) float64 { return (2*u - 1) * 0.01 }
+	case strings.HasSuffix(name, "conv1d.weight"):
+		value = func(u float64) float64 { return u - 0.5 }
 	}
-	tensor.Rows(len(p.Data), 4, func(lo, hi int) {
+	tensor.Rows(len(data), 4, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			p.Data[i] = float32(value(uniform(seed<<32 + uint64(i))))
+			data[i] = float32(value(uniform(seed<<32 + uint64(i))))
 		}
 	})
 }

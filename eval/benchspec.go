@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"time"
 
 	"krait/engine"
 	"krait/kernel"
@@ -49,6 +50,7 @@ type SpecRow struct {
 	Identical            bool      `json:"identical"` // greedy output with this draft and depth, nothing synthetic, is that of plain decoding
 	Draft                SpecDraft `json:"draft"`
 	Runs                 int       `json:"runs"`
+	Disturbed            int       `json:"disturbed_runs,omitempty"` // left out, as in BenchRow
 }
 
 // SpecDraft is the shape of the model that proposes.
@@ -67,7 +69,7 @@ type SpecDraft struct {
 const (
 	deepest      = 8  // the most tokens a step proposes where the depth is chosen
 	costRounds   = 5  // measurements of each step's time
-	leastOutput  = 24 // tokens of a run
+	leastOutput  = 48 // tokens of a run
 	mostOutput   = 256
 	sameOutput   = 48 // tokens of the comparison
 	mostAccepted = 0.95
@@ -96,14 +98,14 @@ func BenchSpec(ctx context.Context, target, draft BenchSubject, c SpecConfig) (*
 		return nil, err
 	}
 	r := &SpecReport{
-		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: target.Name, Vocabulary: target.Model.Config.VocabSize, Type: "f32",
+		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: target.Name, Vocabulary: target.Model.Config.VocabSize, Type: target.Model.Format().String(),
 		Parameters: target.Model.NumParams(), DraftMS: 1e3 * s.propose,
 	}
 	for _, t := range s.steps {
 		r.StepMS = append(r.StepMS, 1e3*t)
 	}
 	d := &draft.Model.Config
-	shape := SpecDraft{draft.Name, d.NumHiddenLayers, d.HiddenSize, d.NumAttentionHeads, d.NumKeyValueHeads, d.IntermediateSize, d.VocabSize, draft.Model.NumParams(), "f32"}
+	shape := SpecDraft{draft.Name, d.NumHiddenLayers, d.HiddenSize, d.NumAttentionHeads, d.NumKeyValueHeads, d.IntermediateSize, d.VocabSize, draft.Model.NumParams(), draft.Model.Format().String()}
 	for _, mean := range c.Synthetic {
 		row, err := s.row(ctx, mean)
 		if err != nil {
@@ -166,7 +168,7 @@ func (s *spec) depth(mean float64) int {
 		return s.Depth
 	}
 	best, rate := 0, 1/s.steps[0]
-	least := int(math.Floor(mean)) // so that accepted lengths can lie on both sides of the mean
+	least := int(math.Ceil(mean)) // so that a draft of that quality can yield the mean, with lengths on both sides of it
 	for k := max(1, least); k < len(s.steps); k++ {
 		if r := expected(1-1/mean, k) / (s.steps[k] + float64(k)*s.propose); r > rate {
 			best, rate = k, r
@@ -216,7 +218,7 @@ func lengths(a float64, seed uint64) func(k int) int {
 // row measures one mean.
 func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 	k := s.depth(mean)
-	r := SpecRow{Name: fmt.Sprintf("synthetic-%g", mean), Depth: k, Runs: s.Runs, TokensPerStep: 1}
+	r := SpecRow{Name: fmt.Sprintf("synthetic-%g", mean), Depth: k, TokensPerStep: 1}
 	if k > 0 {
 		r.Acceptance = acceptance(mean, k)
 	}
@@ -231,8 +233,9 @@ func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 		most = min(most, window-1)
 	}
 	plain := engine.Request{Prompt: []int32{1}, MaxTokens: most + max(deepest, k)}
-	var plains, fasts, ratios, perStep []float64
+	var pairs []pair
 	for run := range s.Runs {
+		start, waited := time.Now(), processorWait()
 		s.report(fmt.Sprintf("%s depth %d", r.Name, k))
 		p, _, err := s.rate(ctx, plain, most)
 		if err != nil {
@@ -247,12 +250,27 @@ func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 		if err != nil {
 			return r, err
 		}
-		plains, fasts, ratios, perStep = append(plains, p), append(fasts, f), append(ratios, f/p), append(perStep, tokens)
+		pairs = append(pairs, pair{p, f, tokens, waitedShare(start, waited)})
 		s.done++
+	}
+	r.fill(pairs)
+	return r, nil
+}
+
+// pair is a run of plain decoding and one of speculation: tokens a second, and tokens a step of the latter.
+type pair struct{ plain, fast, perStep, waited float64 }
+
+// fill sets the row's figures.
+func (r *SpecRow) fill(pairs []pair) {
+	all := len(pairs)
+	pairs = undisturbed(pairs, func(p pair) float64 { return p.waited })
+	r.Runs, r.Disturbed = len(pairs), all-len(pairs)
+	var plains, fasts, ratios, perStep []float64
+	for _, p := range pairs {
+		plains, fasts, ratios, perStep = append(plains, p.plain), append(fasts, p.fast), append(ratios, p.fast/p.plain), append(perStep, p.perStep)
 	}
 	r.PlainTokensPerSecond, r.TokensPerSecond, r.Speedup, r.TokensPerStep = median(plains), median(fasts), median(ratios), median(perStep)
 	r.SpeedupRange = []float64{slices.Min(ratios), slices.Max(ratios)}
-	return r, nil
 }
 
 // rate generates and returns tokens a second and tokens a step.

@@ -9,6 +9,7 @@ import (
 	"krait/loss"
 	"krait/model"
 	"krait/optim"
+	"krait/quant"
 	"krait/tensor"
 )
 
@@ -19,6 +20,10 @@ const mostTrainRuns = 3
 // shape, which is the model itself, and the optimiser's update.
 func (b *bench) trainTest(t *benchTest) {
 	t.runs = min(t.runs, mostTrainRuns)
+	if b.work.format != quant.F32 {
+		t.skip = "training needs float32 weights: --type f32"
+		return
+	}
 	if need, free := b.trainBytes(), freeMemory(); free > 0 && need > free {
 		t.skip = fmt.Sprintf("a step of training takes about %.1f GB of memory, %.1f GB are free", float64(need)/1e9, float64(free)/1e9)
 		return

@@ -10,6 +10,7 @@ import (
 	"krait/checkpoint"
 	"krait/eval"
 	"krait/model"
+	"krait/quant"
 	"krait/recipe"
 )
 
@@ -20,12 +21,13 @@ type benchFlags struct {
 	seconds        float64
 	seed           uint64
 	json           bool
+	format         quant.Format
 }
 
 func (b *benchFlags) flags(cmd *cobra.Command, seconds float64) {
 	f := cmd.Flags()
 	f.StringVar(&b.shape, "shape", "", "measure a model of random weights, of this `NAME`: "+strings.Join(eval.ShapeNames(), ", "))
-	f.StringVar(&b.weights, "type", "f32", "`TYPE` of the weights in memory: f32")
+	f.StringVar(&b.weights, "type", "", weightsUsage+" (default: as MODEL's are stored; f32 for a shape)")
 	f.IntVar(&b.threads, "threads", 0, "use `N` threads (default: the machine's processors)")
 	f.IntVar(&b.runs, "runs", 5, "time everything `N` times")
 	f.Float64Var(&b.seconds, "seconds", seconds, "cut a run of decoding off after about `N` seconds")
@@ -53,9 +55,10 @@ func (b *benchFlags) validate(cmd *cobra.Command, args []string) error {
 			return usage(cmd, "--shape: %v", err)
 		}
 	}
-	if b.weights != "f32" {
-		return usage(cmd, "--type %q: want f32, the only type that is measured so far", b.weights)
+	if err := checkType(cmd, b.weights); err != nil {
+		return err
 	}
+	b.format, _ = quant.Parse(b.weights) // the type that is asked for, or f32
 	if b.threads > 0 {
 		runtime.GOMAXPROCS(b.threads)
 	}
@@ -76,10 +79,11 @@ func (b *benchFlags) subject(u *ui, args []string) (eval.BenchSubject, error) {
 		u.note("%d threads on %d processors take turns", b.threads, n)
 	}
 	if b.shape == "" {
-		c, err := loadCheckpoint(args[0])
+		c, err := loadPackedCheckpoint(args[0], b.weights)
 		if err != nil {
 			return eval.BenchSubject{}, err
 		}
+		b.format = c.Model.Format()
 		return eval.BenchSubject{Name: args[0], Model: c.Model}, nil
 	}
 	m, err := b.random(b.shape, 0)
@@ -95,7 +99,7 @@ func (b *benchFlags) random(shape string, vocabulary int) (*model.Model, error) 
 	if vocabulary > 0 {
 		c.VocabSize = vocabulary
 	}
-	return eval.RandomModel(c, b.seed)
+	return eval.RandomModel(c, b.seed, b.format)
 }
 
 // progressOf shows how far a measurement is.

@@ -35,6 +35,16 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBenchType measures narrow weights.
+func TestBenchType(t *testing.T) {
+	for _, weights := range []string{"bf16", "q8", "q4"} {
+		keys := mustJSON(t, t.TempDir(), nil, "bench", "stories260k", "--type", weights, "--json", "--tests", "verify2", "--runs", "1", "--seconds", "0.05")
+		if keys["type"] != weights {
+			t.Errorf("type %v, want %s", keys["type"], weights)
+		}
+	}
+}
+
 // TestBenchWithoutPeer says why there is no comparison, and measures all the same.
 func TestBenchWithoutPeer(t *testing.T) {
 	r := krait(t, t.TempDir(), "", "bench", "stories260k", "--compare", "llama.cpp", "--tests", "tg128", "--runs", "1", "--seconds", "0.05")
