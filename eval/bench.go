@@ -224,12 +224,12 @@ func (b *bench) run(ctx context.Context) error {
 
 // time makes a run of a test, and the peer's run of it beside.
 func (b *bench) time(ctx context.Context, t *benchTest) error {
-	start, waited := time.Now(), processorWait()
+	waited := watch(0)
 	x, err := t.run(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.name, err)
 	}
-	x.waited = waitedShare(start, waited)
+	x.waited = waited()
 	before := b.moment
 	b.moment = b.prober.measure()
 	if t.cost != nil && !t.unlimited {
@@ -240,10 +240,12 @@ func (b *bench) time(ctx context.Context, t *benchTest) error {
 	}
 	x.base = b.plain
 	if b.Peer != nil {
+		waited = watch(b.Peer.cmd.Process.Pid)
 		if x.peer, err = b.Peer.against(t, x, b.model.Config.VocabSize); err != nil {
 			return err
 		}
 		if x.peer > 0 {
+			x.waited = max(x.waited, waited())
 			b.moment = b.prober.measure()
 		}
 	}
@@ -325,9 +327,13 @@ func undisturbed[T any](runs []T, waited func(T) float64) []T {
 	return slices.DeleteFunc(slices.Clone(runs), func(r T) bool { return waited(r) > max(mostWaited, least) })
 }
 
-// waitedShare returns for which share of the time since start, when processorWait was waited, threads wanted a processor and had none.
-func waitedShare(start time.Time, waited time.Duration) float64 {
-	return (processorWait() - waited).Seconds() / time.Since(start).Seconds() / float64(runtime.GOMAXPROCS(0))
+// watch returns a function that tells for which share of the time until then threads of a process (0: this one) wanted a processor and
+// had none.
+func watch(pid int) func() float64 {
+	start, waited := time.Now(), processorWait(pid)
+	return func() float64 {
+		return (processorWait(pid) - waited).Seconds() / time.Since(start).Seconds() / float64(runtime.GOMAXPROCS(0))
+	}
 }
 
 func median(x []float64) float64 {

@@ -18,9 +18,13 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// processorWait returns the time for which threads of this program were ready to run and had no processor, all threads together.
-func processorWait() time.Duration {
-	tasks, err := filepath.Glob("/proc/self/task/*/schedstat")
+// processorWait returns the time for which threads of a process (0: this one) were ready to run and had no processor, all together.
+func processorWait(pid int) time.Duration {
+	process := "self"
+	if pid > 0 {
+		process = strconv.Itoa(pid)
+	}
+	tasks, err := filepath.Glob("/proc/" + process + "/task/*/schedstat")
 	if err != nil {
 		return 0
 	}

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"time"
 
 	"krait/engine"
 	"krait/kernel"
@@ -235,7 +234,7 @@ func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 	plain := engine.Request{Prompt: []int32{1}, MaxTokens: most + max(deepest, k)}
 	var pairs []pair
 	for run := range s.Runs {
-		start, waited := time.Now(), processorWait()
+		waited := watch(0)
 		s.report(fmt.Sprintf("%s depth %d", r.Name, k))
 		p, _, err := s.rate(ctx, plain, most)
 		if err != nil {
@@ -250,7 +249,7 @@ func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 		if err != nil {
 			return r, err
 		}
-		pairs = append(pairs, pair{p, f, tokens, waitedShare(start, waited)})
+		pairs = append(pairs, pair{p, f, tokens, waited()})
 		s.done++
 	}
 	r.fill(pairs)

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -9,6 +12,7 @@ import (
 
 	"krait/checkpoint"
 	"krait/eval"
+	"krait/gguf"
 	"krait/model"
 	"krait/quant"
 	"krait/recipe"
@@ -137,18 +141,20 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 		if compare != "" && compare != "llama.cpp" {
 			return usage(cmd, "--compare %q: want llama.cpp, the only peer so far", compare)
 		}
+		c := eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")}
+		if compare != "" {
+			peer, err := b.startPeer(cmd, u, python, args)
+			if err != nil {
+				return err
+			}
+			if peer != nil {
+				defer peer.Close()
+			}
+			c.Peer = peer
+		}
 		s, err := b.subject(u, args)
 		if err != nil {
 			return err
-		}
-		c := eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")}
-		if compare != "" {
-			if c.Peer, err = startPeer(cmd, u, python, args); err != nil {
-				return err
-			}
-			if c.Peer != nil {
-				defer c.Peer.Close()
-			}
 		}
 		r, err := eval.Bench(cmd.Context(), s, c)
 		if err != nil {
@@ -162,23 +168,56 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 	}
 	b.flags(cmd, 2)
 	cmd.Flags().StringSliceVar(&tests, "tests", nil, "measure only these: a `LIST` with commas")
-	cmd.Flags().StringVar(&compare, "compare", "", "run this `PEER` on the same GGUF file in turns: llama.cpp")
+	cmd.Flags().StringVar(&compare, "compare", "", "run this `PEER` in turns, on MODEL.gguf or a GGUF file of the shape: llama.cpp")
 	cmd.Flags().StringVar(&python, "python", "python3", "the `PROGRAM` that has the peer's package")
 	cmd.AddCommand(benchSpecCommand(u))
 	return cmd
 }
 
-// startPeer runs llama.cpp on MODEL, or says why there is no comparison and returns nil.
-func startPeer(cmd *cobra.Command, u *ui, python string, args []string) (*eval.Peer, error) {
-	if len(args) == 0 || !checkpoint.IsGGUF(args[0]) {
-		u.note("no comparison: llama.cpp reads GGUF files, and this is none")
+// startPeer runs llama.cpp on MODEL, or on a GGUF file that it makes of a shape's model, or says why there is no comparison and returns
+// nil. The file is gone when it returns: the peer has read it.
+func (b *benchFlags) startPeer(cmd *cobra.Command, u *ui, python string, args []string) (*eval.Peer, error) {
+	if b.shape == "" && !checkpoint.IsGGUF(args[0]) {
+		u.note("no comparison: llama.cpp reads GGUF files, and %s is none (krait export makes one)", args[0])
 		return nil, nil
 	}
 	if err := eval.PeerPython(cmd.Context(), python); err != nil {
 		u.note("no comparison: %v", err)
 		return nil, nil
 	}
-	return eval.StartPeer(cmd.Context(), python, args[0], runtime.GOMAXPROCS(0), 1024)
+	file := ""
+	if b.shape == "" {
+		file = args[0]
+	} else {
+		dir, err := os.MkdirTemp("", "krait-bench")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		file = filepath.Join(dir, b.shape+".gguf")
+		if err := b.exportShape(file); err != nil {
+			return nil, err
+		}
+	}
+	return eval.StartPeer(cmd.Context(), python, file, runtime.GOMAXPROCS(0), 1024)
+}
+
+// exportShape writes a shape's model in the type of llama.cpp that is nearest to that of the measurement.
+func (b *benchFlags) exportShape(file string) error {
+	c, err := eval.ShapeConfig(b.shape)
+	if err != nil {
+		return err
+	}
+	m, err := eval.RandomModel(c, b.seed, quant.F32)
+	if err != nil {
+		return err
+	}
+	t := map[quant.Format]gguf.Type{quant.F32: gguf.F32, quant.BF16: gguf.BF16, quant.Q8: gguf.Q8_0, quant.Q4: gguf.Q4_0}[b.format]
+	tokens, err := fs.ReadFile(recipe.Stories260K(), "tokenizer.json") // llama.cpp runs no model without a tokenizer; any will do
+	if err != nil {
+		return err
+	}
+	return checkpoint.ExportGGUF(file, &checkpoint.Checkpoint{Model: m, Files: map[string][]byte{"tokenizer.json": tokens}}, t)
 }
 
 // printBench prints the table for people.
