@@ -56,12 +56,14 @@ var portable = table{
 var (
 	levels     []*table // what this machine can run, slowest first
 	active     *table   // the implementation in use
+	asked      string   // what KRAIT_KERNELS says
 	levelError error
 )
 
 func init() {
 	levels = tables()
-	active, levelError = choose(os.Getenv("KRAIT_KERNELS"))
+	asked = os.Getenv("KRAIT_KERNELS")
+	active, levelError = choose(asked)
 }
 
 // choose returns the table for a level, or the best one for the empty name, and with an error for a name it can't serve.
@@ -87,6 +89,18 @@ func find(name string) *table {
 
 // Level names the implementation in use: portable, avx2 or avx512.
 func Level() string { return active.name }
+
+// Why says in a phrase how the level was chosen, and what the processor, the system or the build lacks for a better one.
+func Why() string {
+	why := "the best that this processor and this build have"
+	if asked != "" && levelError == nil {
+		why = "KRAIT_KERNELS=" + asked
+	}
+	if m := missing(); m != "" {
+		why += "; " + m
+	}
+	return why
+}
 
 // LevelError says why the level that KRAIT_KERNELS asks for is not in use, or is nil.
 func LevelError() error { return levelError }

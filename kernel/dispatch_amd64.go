@@ -1,3 +1,5 @@
+//go:build !purego
+
 package kernel
 
 import "golang.org/x/sys/cpu"
@@ -15,6 +17,29 @@ func tables() []*table {
 	return list
 }
 
+// missing says what this processor lacks for the next level, and is empty where it lacks nothing.
+func missing() string {
+	switch len(levels) {
+	case 1:
+		return "avx2 needs a processor with AVX2, FMA and BMI2"
+	case 2:
+		return "avx512 needs a processor with AVX-512 F, BW, DQ and VL"
+	case 3:
+		lacks := ""
+		if !cpu.X86.HasAVX512VNNI {
+			lacks = "without VNNI q8 and q4 products run at avx2"
+		}
+		if !cpu.X86.HasAVX512BF16 {
+			if lacks != "" {
+				lacks += ", "
+			}
+			lacks += "without AVX-512 BF16 bf16 products run at avx2"
+		}
+		return lacks
+	}
+	return ""
+}
+
 func tableAVX2() *table {
 	t := portable
 	t.name, t.lanes = "avx2", 8
@@ -26,7 +51,7 @@ func tableAVX2() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowAVX2), rmsNormGradBy(rmsNormGradRowAVX2)
 	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX2, gatedRow8AVX2)
 	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX2, gatedRow8GradAVX2)
-	t.rope, t.ssdStep = ropeBy(ropeRowAVX2), ssdStepVectors
+	t.rope, t.ssdStep = ropeBy(ropeRowAVX2, ropeRowAVX2, ropeRow4), ssdStepVectors
 	t.conv1D = conv1DBy(conv1D2AVX2, conv1D3AVX2, conv1D4AVX2)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX2, conv1DGrad3AVX2, conv1DGrad4AVX2)
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
@@ -45,7 +70,7 @@ func tableAVX512() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowAVX512), rmsNormGradBy(rmsNormGradRowAVX512)
 	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX512, gatedRow8AVX512)
 	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX512, gatedRow8GradAVX512)
-	t.rope, t.ssdStep = ropeBy(ropeRowAVX512), ssdStepVectors
+	t.rope, t.ssdStep = ropeBy(ropeRowAVX512, ropeRowAVX2, ropeRow4), ssdStepVectors
 	t.conv1D = conv1DBy(conv1D2AVX512, conv1D3AVX512, conv1D4AVX512)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX512, conv1DGrad3AVX512, conv1DGrad4AVX512)
 	t.peak, t.peakFlops = peakAVX512, 24*2*16

@@ -1,5 +1,9 @@
-//go:build !amd64
+//go:build !amd64 && !purego
 
 package kernel
 
+import "runtime"
+
 func tables() []*table { return []*table{&portable} }
+
+func missing() string { return "there is no assembly for " + runtime.GOARCH }

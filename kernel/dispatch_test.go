@@ -1,6 +1,12 @@
 package kernel
 
-import "testing"
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
 
 func TestChooseLevel(t *testing.T) {
 	best := Levels()[len(Levels())-1]
@@ -15,5 +21,38 @@ func TestChooseLevel(t *testing.T) {
 	}
 	if SetLevel("sse9") == nil {
 		t.Error("SetLevel accepted a level that does not exist")
+	}
+}
+
+// Without this, a new file with assembly would break the portable build where nobody looks.
+func TestPuregoLeavesAssemblyOut(t *testing.T) {
+	files, err := filepath.Glob("*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, name := range files {
+		stem := strings.TrimSuffix(name, filepath.Ext(name))
+		if filepath.Ext(name) != ".s" && !strings.HasSuffix(stem, "_amd64") && !strings.HasSuffix(stem, "_arm64") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		constraint, _, _ := bytes.Cut(text, []byte("package "))
+		if !bytes.Contains(constraint, []byte("//go:build !purego\n")) {
+			t.Errorf("%s lacks //go:build !purego", name)
+		}
+	}
+	if seen < 4 {
+		t.Errorf("only %d files with assembly", seen)
+	}
+}
+
+func TestWhy(t *testing.T) {
+	if why := Why(); why == "" || asked != "" && levelError == nil && !strings.Contains(why, asked) {
+		t.Errorf("Why() = %q with KRAIT_KERNELS=%q", why, asked)
 	}
 }

@@ -1,17 +1,6 @@
+//go:build !purego
+
 package kernel
-
-import "unsafe"
-
-// tile is the argument of the microkernels: a tile of C and the first elements of the rows of A and columns of B that make it.
-type tile struct {
-	a, b, c    unsafe.Pointer
-	k          int
-	aRow, aK   int // bytes from a row of A to the next, and from one k to the next
-	bK, bPanel int // bytes from one k of B to the next, and from one panel of B to the next
-	cRow       int // bytes from a row of C to the next
-	cols       int // columns in the last vector, where it is partial
-	add        int // 1: add to C; 0: overwrite it
-}
 
 // geometry is what the driver knows of a level: a tile of rows × 2·lanes fills the registers.
 type geometry struct {
@@ -25,11 +14,6 @@ var (
 	geometryAVX512 = geometry{avx512: true, rows: 14, lanes: 16, rowPanels: 12, cols: 256}
 	geometryAVX2   = geometry{rows: 6, lanes: 8, rowPanels: 16, cols: 128}
 )
-
-// colBlock is the number of columns of B that are packed at a time.
-const colBlock = 1536
-
-func (g *geometry) nr() int { return 2 * g.lanes }
 
 // run runs the microkernel for rows rows and vecs vectors. The calls are direct, so that a tile can live on the stack.
 func (g *geometry) run(t *tile, rows, vecs int, masked bool) {
@@ -61,72 +45,6 @@ func (g *geometry) pack(dst *float32, dstStride int, src *float32, srcStride, ro
 	}
 }
 
-// product is C = A·B with its operands as pointers, bounds checked.
-type product struct {
-	geometry     *geometry
-	c, a, b      *float32
-	ldc, lda     int
-	ldb          int
-	aTrans       bool
-	bTrans       bool
-	panels       bool // b is the data of Panels
-	add          bool
-	m, n, k      int
-	packA, packB bool
-}
-
-// bView says where columns of B stand: column j of a block is at base + j/width·panel + j%width, in bytes.
-type bView struct {
-	base             unsafe.Pointer
-	width, panel, bK int
-}
-
-func (v *bView) at(j int) unsafe.Pointer {
-	return unsafe.Add(v.base, j/v.width*v.panel+j%v.width*4)
-}
-
-func newProduct(g *geometry, c []float32, ldc int, a, b Operand, m, n, k int, add bool) product {
-	checkMatrix("C", c, m, n, ldc)
-	if a.Trans {
-		checkMatrix("A", a.Data, k, m, a.Stride)
-	} else {
-		checkMatrix("A", a.Data, m, k, a.Stride)
-	}
-	if b.Trans {
-		checkMatrix("B", b.Data, n, k, b.Stride)
-	} else {
-		checkMatrix("B", b.Data, k, n, b.Stride)
-	}
-	return product{
-		geometry: g, c: unsafe.SliceData(c), a: unsafe.SliceData(a.Data), b: unsafe.SliceData(b.Data), ldc: ldc, lda: a.Stride, ldb: b.Stride,
-		aTrans: a.Trans, bTrans: b.Trans, add: add, m: m, n: n, k: k,
-	}
-}
-
-// small is the number of elements of an operand that lie well in L1 as they are.
-const small = 8192
-
-// wideBlock is the size in bytes from which a block of k rows no longer lies well in L1's address translations.
-const wideBlock = 256 << 10
-
-// plan decides which operands of a block of m × n are worth packing. Reading an operand in place costs cache conflicts, where its rows
-// are a multiple of 2 KB apart, and address translations, where a block is wide; packing it costs a transpose, or a copy through L2,
-// which only much use repays.
-func (p *product) plan(m, n int) {
-	g := p.geometry
-	wide := func(stride int) bool { return 4*stride*kBlock(p.k) > wideBlock }
-	if p.aTrans {
-		p.packA = m*p.k > small && (n > 4*g.nr() || wide(p.lda) && n > g.nr())
-	} else {
-		p.packA = m*p.k > small && (n > 8*g.nr() || p.lda%512 == 0 && n > g.nr())
-	}
-	if p.bTrans {
-		p.packB = !p.panels
-	} else {
-		p.packB = !p.panels && n*p.k > small && (m > 256 || wide(p.ldb) && m > 2*g.rows)
-	}
-}
-
 func gemmAVX512(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) {
 	gemmBlocked(&geometryAVX512, c, ldc, a, b, m, n, k, accumulate, parallel)
 }
@@ -135,172 +53,18 @@ func gemmAVX2(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, paral
 	gemmBlocked(&geometryAVX2, c, ldc, a, b, m, n, k, accumulate, parallel)
 }
 
-func gemmBlocked(g *geometry, c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) {
-	if m <= 0 || n <= 0 {
-		return
-	}
-	p := newProduct(g, c, ldc, a, b, m, n, k, accumulate)
-	if k <= 0 {
-		p.clear()
-		return
-	}
-	if parallel && m*n*k >= parallelWork && p.parallel() {
-		return
-	}
-	p.plan(m, n)
-	p.block(0, m, 0, n)
+func mulPanelsAVX512(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
+	mulPanelsBlocked(&geometryAVX512, y, ldy, x, ldx, rows, p)
 }
 
-// clear is the product with k = 0.
-func (p *product) clear() {
-	for i := 0; i < p.m && !p.add; i++ {
-		clear(unsafe.Slice(p.cAt(i, 0), p.n))
-	}
+func mulPanelsAVX2(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
+	mulPanelsBlocked(&geometryAVX2, y, ldy, x, ldx, rows, p)
 }
 
-func offset(p *float32, n int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(p), 4*n)) }
-
-func (p *product) cAt(i, j int) *float32 { return offset(p.c, i*p.ldc+j) }
-
-func (p *product) aAt(i, l int) *float32 {
-	if p.aTrans {
-		i, l = l, i
-	}
-	return offset(p.a, i*p.lda+l)
+func mulPanelAVX512(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool) {
+	mulPanelDirect(&geometryAVX512, c, ldc, a, lda, m, b, ldb, k, cols, accumulate)
 }
 
-func (p *product) bAt(l, j int) *float32 {
-	switch {
-	case p.panels: // j is a multiple of PanelWidth
-		return offset(p.b, j*p.k+l*PanelWidth)
-	case p.bTrans:
-		return offset(p.b, j*p.ldb+l)
-	}
-	return offset(p.b, l*p.ldb+j)
-}
-
-// block computes rows i0…i1 and columns j0…j1 of C.
-func (p *product) block(i0, i1, j0, j1 int) {
-	var s *scratch
-	if p.packA || p.packB {
-		s = scratches.get()
-		defer scratches.put(s)
-	}
-	kc := kBlock(p.k)
-	for j := j0; j < j1; j += colBlock {
-		for l := 0; l < p.k; l += kc {
-			p.kBlock(s, i0, i1, j, min(j+colBlock, j1), l, min(kc, p.k-l))
-		}
-	}
-}
-
-// kBlock adds the terms l…l+k to the columns j0…j1 of rows i0…i1 of C.
-func (p *product) kBlock(s *scratch, i0, i1, j0, j1, l, k int) {
-	g := p.geometry
-	t := tile{k: k, cRow: 4 * p.ldc}
-	if p.add || l > 0 {
-		t.add = 1
-	}
-	view := p.view(s, j0, j1, l, k)
-	height, rowBlock := g.height(i1-i0), i1-i0
-	if p.packA {
-		rowBlock = g.rowPanels * height
-	}
-	for i := i0; i < i1; i += rowBlock {
-		ie := min(i+rowBlock, i1)
-		if p.packA {
-			p.packRows(s, i, ie, height, l, k)
-		}
-		for j := j0; j < j1; j += g.cols {
-			je := min(j+g.cols, j1)
-			for r := i; r < ie; r += height {
-				t.a, t.aRow, t.aK = p.rowPanel(s, r, (r-i)/height, l, k)
-				t.c = unsafe.Pointer(p.cAt(r, j))
-				p.sweep(&t, &view, min(height, ie-r), j-j0, je-j0)
-			}
-		}
-	}
-}
-
-// height is the number of rows of a row panel: all registers' worth, but a few rows are cut evenly, because the last of uneven
-// panels would have too few chains of multiply-adds to hide their latency.
-func (g *geometry) height(m int) int {
-	panels := (m + g.rows - 1) / g.rows
-	if panels > 5 {
-		return g.rows
-	}
-	return (m + panels - 1) / panels
-}
-
-// rowPanel returns the address and strides of the row panel that starts at row r and term l.
-func (p *product) rowPanel(s *scratch, r, index, l, k int) (a unsafe.Pointer, aRow, aK int) {
-	if p.packA {
-		slot := p.geometry.lanes
-		return unsafe.Pointer(&s.a[index*slot*k]), 4, 4 * slot
-	}
-	if p.aTrans {
-		return unsafe.Pointer(p.aAt(r, l)), 4, 4 * p.lda
-	}
-	return unsafe.Pointer(p.aAt(r, l)), 4 * p.lda, 4
-}
-
-// view returns where the columns j0…j1 of B stand from term l on, after packing them if that is the plan.
-func (p *product) view(s *scratch, j0, j1, l, k int) bView {
-	switch {
-	case p.panels:
-		return bView{unsafe.Pointer(p.bAt(l, j0)), PanelWidth, 4 * PanelWidth * p.k, 4 * PanelWidth}
-	case !p.packB:
-		return bView{unsafe.Pointer(p.bAt(l, j0)), PanelWidth, 4 * PanelWidth, 4 * p.ldb}
-	}
-	g := p.geometry
-	nr := g.nr()
-	s.b = grow(s.b, roundUp(j1-j0, nr)*k)
-	for j := j0; j < j1; j += g.lanes {
-		dst := (j-j0)/nr*nr*k + (j-j0)%nr
-		g.pack(&s.b[dst], 4*nr, p.bAt(l, j), 4*p.ldb, min(g.lanes, j1-j), k, p.bTrans)
-	}
-	return bView{unsafe.Pointer(&s.b[0]), nr, 4 * nr * k, 4 * nr}
-}
-
-// packRows packs rows i0…i1 of A in panels of height rows.
-func (p *product) packRows(s *scratch, i0, i1, height, l, k int) {
-	slot := p.geometry.lanes
-	s.a = grow(s.a, (i1-i0+height-1)/height*slot*k)
-	for i, d := i0, 0; i < i1; i, d = i+height, d+slot*k {
-		p.geometry.pack(&s.a[d], 4*slot, p.aAt(i, l), 4*p.lda, min(height, i1-i), k, !p.aTrans)
-	}
-}
-
-// sweep multiplies one row panel, t.a, with the columns j0…j1 of view; t.c is C at column j0.
-func (p *product) sweep(t *tile, view *bView, rows, j0, j1 int) {
-	g := p.geometry
-	nr := g.nr()
-	t.bK, t.bPanel = view.bK, view.panel
-	packed := p.packA && rows == g.rows && view.bK == 4*nr
-	c := t.c
-	for j := j0; j < j1; {
-		t.b, t.c = view.at(j), unsafe.Add(c, 4*(j-j0))
-		cols := j1 - j
-		switch {
-		case cols >= nr && packed:
-			g.runPacked(t)
-			cols = nr
-		case rows == 1 && cols >= 8*g.lanes && view.width == PanelWidth:
-			g.run(t, rows, 8, false)
-			cols = 8 * g.lanes
-		case rows <= 3 && cols >= 4*g.lanes && view.width == PanelWidth:
-			g.run(t, rows, 4, false)
-			cols = 4 * g.lanes
-		case cols >= nr:
-			g.run(t, rows, 2, false)
-			cols = nr
-		case cols > g.lanes:
-			t.cols = cols - g.lanes
-			g.run(t, rows, 2, true)
-		default:
-			t.cols = cols
-			g.run(t, rows, 1, true)
-		}
-		j += cols
-	}
+func mulPanelAVX2(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool) {
+	mulPanelDirect(&geometryAVX2, c, ldc, a, lda, m, b, ldb, k, cols, accumulate)
 }

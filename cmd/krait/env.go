@@ -22,6 +22,7 @@ type environment struct {
 	Cores     int      `json:"cores"`
 	Threads   int      `json:"threads"`
 	Kernels   string   `json:"kernels"`
+	Why       string   `json:"kernels_why"`
 	Available []string `json:"kernels_available"`
 }
 
@@ -34,7 +35,7 @@ func envCommand(u *ui) *cobra.Command {
 	}, func(*cobra.Command, []string) error {
 		e := environment{
 			Version: recipe.Version, Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-			Cores: runtime.NumCPU(), Threads: runtime.GOMAXPROCS(0), Kernels: kernel.Level(), Available: kernel.Levels(),
+			Cores: runtime.NumCPU(), Threads: runtime.GOMAXPROCS(0), Kernels: kernel.Level(), Why: kernel.Why(), Available: kernel.Levels(),
 		}
 		if asJSON {
 			return u.json(e)
@@ -49,6 +50,7 @@ func envCommand(u *ui) *cobra.Command {
 			{"system", e.OS + "/" + e.Arch},
 			{"cores", fmt.Sprintf("%d, %d in use", e.Cores, e.Threads)},
 			{"kernels", fmt.Sprintf("%s (available: %s)", e.Kernels, strings.Join(e.Available, ", "))},
+			{"", e.Why},
 		})
 		return nil
 	})

@@ -307,5 +307,5 @@ func TestStages(t *testing.T) {
 			t.Errorf("krait %v says too little", human)
 		}
 	}
-	wantKeys(t, mustJSON(t, dir, nil, "env", "--json"), "version", "go", "os", "arch", "cores", "kernels", "kernels_available")
+	wantKeys(t, mustJSON(t, dir, nil, "env", "--json"), "version", "go", "os", "arch", "cores", "kernels", "kernels_why", "kernels_available")
 }

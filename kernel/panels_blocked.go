@@ -1,17 +1,11 @@
+//go:build amd64 && !purego
+
 package kernel
 
 import (
 	"runtime"
 	"unsafe"
 )
-
-func mulPanelsAVX512(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
-	mulPanelsBlocked(&geometryAVX512, y, ldy, x, ldx, rows, p)
-}
-
-func mulPanelsAVX2(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
-	mulPanelsBlocked(&geometryAVX2, y, ldy, x, ldx, rows, p)
-}
 
 const (
 	directRows  = 16      // up to this many rows are read in place, and each panel is read once, in order, as it comes from memory
@@ -79,14 +73,6 @@ func (j *groupJob) chunk(i int) {
 	panels := (j.n + PanelWidth - 1) / PanelWidth
 	cut := func(i int) int { return min(j.n, panels*i/j.chunks*PanelWidth) }
 	j.panelGroups(cut(i), cut(i+1))
-}
-
-func mulPanelAVX512(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool) {
-	mulPanelDirect(&geometryAVX512, c, ldc, a, lda, m, b, ldb, k, cols, accumulate)
-}
-
-func mulPanelAVX2(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool) {
-	mulPanelDirect(&geometryAVX2, c, ldc, a, lda, m, b, ldb, k, cols, accumulate)
 }
 
 func mulPanelDirect(g *geometry, c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool) {

@@ -1,3 +1,5 @@
+//go:build amd64 && !purego
+
 package kernel
 
 import "unsafe"
@@ -55,7 +57,8 @@ func gatedRMSNormGradBy(group func(dx, dz, dw, dy, x, z, w []float32, rstd float
 	}
 }
 
-func ropeBy(row func(x, cos, sin []float32, heads int, sign float32)) func(x []float32, ldx int, cos, sin []float32, rows, heads, p int, sign float32) {
+// ropeBy takes the kernel of a level, one for halves that are an odd multiple of 8, and one for halves of 4.
+func ropeBy(row, row8, row4 func(x, cos, sin []float32, heads int, sign float32)) func(x []float32, ldx int, cos, sin []float32, rows, heads, p int, sign float32) {
 	return func(x []float32, ldx int, cos, sin []float32, rows, heads, p int, sign float32) {
 		half := p / 2
 		if heads == 0 || half == 0 {
@@ -64,9 +67,9 @@ func ropeBy(row func(x, cos, sin []float32, heads int, sign float32)) func(x []f
 		row := row
 		switch {
 		case half == 4:
-			row = ropeRow4
+			row = row4
 		case half%16 == 8:
-			row = ropeRowAVX2 // no partial vector at its width
+			row = row8 // no partial vector at its width
 		}
 		for t := range rows {
 			row(x[t*ldx:][:heads*p], cos[t*half:][:half], sin[t*half:][:half], heads, sign)
@@ -121,41 +124,4 @@ type ssdArgs struct {
 	y, s, decay, dt, x, b, c     unsafe.Pointer
 	ldy, lds, ldh, ldx, ldb, ldc int
 	n, tokens, write, quiet      int
-}
-
-// ssdStepVectors takes vectors of 16 where the level has them and p is a multiple, and else of 8. The bits differ between the two, which
-// does no harm: p belongs to the model.
-func ssdStepVectors(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int) {
-	if p%8 != 0 || p == 0 || n == 0 || tokens == 0 {
-		ssdStepPortable(y, ldy, s, decay, dt, ldh, x, ldx, b, ldb, c, ldc, p, n, tokens, write, quiet)
-		return
-	}
-	if quiet < tokens {
-		checkMatrix("y", y, tokens, p, ldy)
-	}
-	checkMatrix("s", s, n, p, p)
-	checkMatrix("decay", decay, tokens, 1, ldh)
-	checkMatrix("dt", dt, tokens, 1, ldh)
-	checkMatrix("x", x, tokens, p, ldx)
-	checkMatrix("b", b, tokens, n, ldb)
-	checkMatrix("c", c, tokens, n, ldc)
-	a := ssdArgs{
-		decay: unsafe.Pointer(&decay[0]), dt: unsafe.Pointer(&dt[0]), b: unsafe.Pointer(&b[0]), c: unsafe.Pointer(&c[0]),
-		ldy: 4 * ldy, lds: 4 * p, ldh: 4 * ldh, ldx: 4 * ldx, ldb: 4 * ldb, ldc: 4 * ldc, n: n, tokens: tokens, write: write, quiet: quiet,
-	}
-	lanes := 8
-	if p%16 == 0 && active.lanes == 16 {
-		lanes = 16
-	}
-	for i := 0; i < p; i += lanes {
-		a.s, a.x = unsafe.Pointer(&s[i]), unsafe.Pointer(&x[i])
-		if quiet < tokens {
-			a.y = unsafe.Pointer(&y[i])
-		}
-		if lanes == 16 {
-			ssdStepAVX512(&a)
-		} else {
-			ssdStepAVX2(&a)
-		}
-	}
 }
