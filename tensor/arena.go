@@ -6,30 +6,59 @@ const arenaChunk = 1 << 20
 // Arena hands out slices that all end together at Reset. It keeps its memory, so a loop of equal steps allocates only in the first.
 // An arena is not safe for concurrent use.
 type Arena struct {
-	chunks [][]float32
-	chunk  int // chunks[chunk] is being filled
-	used   int // elements used in it
-	heads  []Tensor
-	shapes []int
-	nHeads int
+	chunks      [][]float32
+	chunk       int         // chunks[chunk] is being filled
+	used        int         // elements used in it
+	free, taken [][]float32 // blocks of their own, for slices that would waste a chunk; taken in the order of their taking
+	heads       []Tensor
+	shapes      []int
+	nHeads      int
 }
 
 // Raw returns n elements with undefined contents.
 func (a *Arena) Raw(n int) []float32 {
-	for a.chunk < len(a.chunks) && a.used+n > len(a.chunks[a.chunk]) {
+	if n > arenaChunk/4 {
+		return a.block(n)
+	}
+	if a.chunk < len(a.chunks) && a.used+n > arenaChunk {
 		a.chunk++
 		a.used = 0
 	}
 	if a.chunk == len(a.chunks) {
-		a.chunks = append(a.chunks, make([]float32, max(n, arenaChunk)))
+		a.chunks = append(a.chunks, make([]float32, arenaChunk))
 		a.used = 0
 	}
 	s := a.chunks[a.chunk][a.used:][:n:n]
-	a.used += (n + 15) &^ 15 // keep 64-byte alignment
-	if a.used > len(a.chunks[a.chunk]) {
-		a.used = len(a.chunks[a.chunk])
-	}
+	a.used = min(a.used+(n+15)&^15, arenaChunk) // keep 64-byte alignment
 	return s
+}
+
+// block returns n elements of the smallest free block that has as many. Where none has, a new one takes the place of the largest, so that
+// steps of changing sizes hold as many blocks as the one that needed most at a time, not one for every size they ever had.
+func (a *Arena) block(n int) []float32 {
+	best, largest := -1, -1
+	for i, f := range a.free {
+		if len(f) >= n && (best < 0 || len(f) < len(a.free[best])) {
+			best = i
+		}
+		if largest < 0 || len(f) > len(a.free[largest]) {
+			largest = i
+		}
+	}
+	var b []float32
+	if best >= 0 {
+		b = a.free[best]
+	} else {
+		b, best = make([]float32, n), largest
+	}
+	if best >= 0 {
+		last := len(a.free) - 1
+		a.free[best] = a.free[last]
+		a.free[last] = nil
+		a.free = a.free[:last]
+	}
+	a.taken = append(a.taken, b)
+	return b[:n:n]
 }
 
 // Zero returns n zero elements.
@@ -55,22 +84,28 @@ func (a *Arena) Tensor(rows, cols int) *Tensor {
 }
 
 // Place is a point in the life of an arena, to go back to.
-type Place struct{ chunk, used, nHeads int }
+type Place struct{ chunk, used, taken, nHeads int }
 
 // Place returns where the arena stands.
-func (a *Arena) Place() Place { return Place{a.chunk, a.used, a.nHeads} }
+func (a *Arena) Place() Place { return Place{a.chunk, a.used, len(a.taken), a.nHeads} }
 
 // Release takes back everything that was handed out since the arena stood at p.
-func (a *Arena) Release(p Place) { a.chunk, a.used, a.nHeads = p.chunk, p.used, p.nHeads }
+func (a *Arena) Release(p Place) {
+	a.free = append(a.free, a.taken[p.taken:]...)
+	clear(a.taken[p.taken:])
+	a.chunk, a.used, a.taken, a.nHeads = p.chunk, p.used, a.taken[:p.taken], p.nHeads
+}
 
 // Reset takes back everything that was handed out.
-func (a *Arena) Reset() { a.chunk, a.used, a.nHeads = 0, 0, 0 }
+func (a *Arena) Reset() { a.Release(Place{}) }
 
 // Bytes returns the memory that the arena holds.
 func (a *Arena) Bytes() int {
 	n := 0
-	for _, c := range a.chunks {
-		n += 4 * len(c)
+	for _, list := range [][][]float32{a.chunks, a.free, a.taken} {
+		for _, b := range list {
+			n += 4 * len(b)
+		}
 	}
 	return n
 }
