@@ -18,7 +18,7 @@ func sample(b *testing.B) string {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	for _, name := range []string{"stories260k", "smollm2"} {
+	for _, name := range []string{"stories260k", "smollm2", "gpt_neox_20b", "tinyllama", "qwen2", "llama3"} {
 		b.Run(name, func(b *testing.B) {
 			tok, text := load(b, name), sample(b)
 			b.SetBytes(int64(len(text)))
@@ -58,11 +58,15 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkParse(b *testing.B) {
-	data := gunzip(b, "smollm2.json.gz")
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		if _, err := Parse(data); err != nil {
-			b.Fatal(err)
-		}
+	for _, name := range []string{"smollm2", "tinyllama", "qwen2", "llama3"} {
+		b.Run(name, func(b *testing.B) {
+			data := tokenizerFile(b, name)
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				if _, err := Parse(data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"io"
 	"os"
@@ -15,7 +14,7 @@ import (
 
 const storiesDir = "../recipe/stories260k"
 
-// families are the tokenizers in testdata that hf_vectors.jsonl.gz covers.
+// families are the tokenizers in testdata. hf_vectors.jsonl.gz covers them, and some of bigTokenizers.
 var families = []string{"smollm2", "tinyllama", "gpt_neox_20b"}
 
 func gunzip(t testing.TB, name string) []byte {
@@ -24,14 +23,7 @@ func gunzip(t testing.TB, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if data, err = io.ReadAll(z); err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return unzip(t, data)
 }
 
 var loaded sync.Map // name → *Tokenizer: the files are large and the tests many
@@ -47,7 +39,7 @@ func load(t testing.TB, name string) *Tokenizer {
 	if name == "stories260k" {
 		tok, err = Load(storiesDir)
 	} else {
-		tok, err = Parse(gunzip(t, name+".json.gz"))
+		tok, err = Parse(tokenizerFile(t, name))
 	}
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
@@ -123,7 +115,7 @@ func expectText(t *testing.T, tok *Tokenizer, ids []int32, want string) {
 }
 
 func TestHuggingFaceVectors(t *testing.T) {
-	for _, name := range families {
+	for _, name := range slices.Concat(families, []string{"qwen2_5", "gpt2"}) {
 		t.Run(name, func(t *testing.T) {
 			tok, n := load(t, name), 0
 			for _, v := range vectors(t) {
