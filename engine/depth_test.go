@@ -2,7 +2,6 @@ package engine
 
 import (
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 )
@@ -70,39 +69,4 @@ func TestDepthRecovers(t *testing.T) {
 	if _, mean := simulate(d, 2000, 0.1, 0.05, 0.9, 0, rng); mean < 2 {
 		t.Errorf("mean depth %.2f after recovery", mean)
 	}
-}
-
-func TestNGrams(t *testing.T) {
-	g := newNGrams()
-	tokens := []int32{5, 6, 7, 8, 9, 1, 6, 7}
-	if at, n := g.match(tokens); at != 3 || n != 2 {
-		t.Errorf("match at %d of length %d", at, n)
-	}
-	if at, n := g.match(append(tokens, 8)); at != 4 || n != 3 {
-		t.Errorf("match at %d of length %d", at, n)
-	}
-	if got := propose(nil, tokens, 3, 7); !slices.Equal(got, []int32{8, 9, 1, 6, 7, 8, 9}) {
-		t.Errorf("proposal %v", got)
-	}
-	// Against a rescan of everything, at every length.
-	rng := rand.New(rand.NewPCG(*seed, 9))
-	g, tokens = newNGrams(), randomPrompt(rng, 4, 400)
-	for i := 1; i <= len(tokens); i += 1 + rng.IntN(3) {
-		at, n := g.match(tokens[:i])
-		wantAt, want := rescan(tokens[:i])
-		if at != wantAt || n != want {
-			t.Fatalf("after %d tokens: match at %d of length %d, want %d of length %d", i, at, n, wantAt, want)
-		}
-	}
-}
-
-func rescan(tokens []int32) (at, length int) {
-	for n := min(longestNGram, len(tokens)); n >= shortestNGram; n-- {
-		for end := len(tokens) - 1; end >= n; end-- {
-			if slices.Equal(tokens[end-n:end], tokens[len(tokens)-n:]) {
-				return end, n
-			}
-		}
-	}
-	return 0, 0
 }

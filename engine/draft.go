@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"time"
 
@@ -12,29 +13,39 @@ import (
 	"krait/tensor"
 )
 
-// source is who proposes a round's tokens.
+// source is who proposes a round's tokens. A match of the last tokens, in the sequence or in the corpus, is as good as it is long, so
+// matches of different length are sources of their own.
 type source int
 
 const (
-	fromModel source = iota
-	fromNGrams
-	sources
+	fromModel  source = iota
+	fromText          // and matchLengths sources
+	fromCorpus = fromText + matchLengths
+	sources    = fromCorpus + matchLengths
 )
 
-// sureMatch is the length of an n-gram's match from which it goes before the draft model.
-const sureMatch = 3
+// matchLengths is the number of classes of matches: of 2, 3 to 4, 5 to 8, 9 to 16 and more tokens.
+const matchLengths = 5
+
+const (
+	shortestMatch = 2 // tokens of a match that is used at all
+	sureMatch     = 3 // tokens of a match that goes before the draft model
+)
+
+// class returns the class of a match of length tokens.
+func class(length int) source { return source(min(bits.Len(uint(length-1)), matchLengths) - 1) }
 
 // propose appends a round's proposed tokens to fed: at most Speculate, one below what is left to produce, since a round also emits the
 // target's own token, and as many as the draft's context holds.
 func (g *generation) propose(ctx context.Context) error {
 	most := min(g.Speculate, g.limit-len(g.tokens)-1)
-	at, match := 0, 0
-	if g.ngrams != nil {
-		at, match = g.ngrams.match(g.tokens)
-	}
+	at, match, inCorpus := g.match()
 	switch {
-	case match > 0 && (match >= sureMatch || g.draft == nil):
-		g.source = fromNGrams
+	case match >= sureMatch || match >= shortestMatch && g.draft == nil:
+		g.source = fromText + class(match)
+		if inCorpus {
+			g.source = fromCorpus + class(match)
+		}
 	case g.draft != nil:
 		g.source = fromModel
 		most = min(most, g.draft.room(len(g.tokens)))
@@ -42,13 +53,34 @@ func (g *generation) propose(ctx context.Context) error {
 		return nil
 	}
 	k := g.depth.choose(g.source, most)
-	if k == 0 {
+	switch {
+	case k == 0:
 		return nil
-	}
-	if g.source == fromNGrams {
+	case g.source == fromModel:
+		return g.proposeByModel(ctx, k)
+	case inCorpus:
+		g.fed = g.Corpus.propose(g.fed, g.reader.at, k)
+	default:
 		g.fed = propose(g.fed, g.tokens, at, k)
-		return nil
 	}
+	return nil
+}
+
+// match returns the length of the longest match of the last tokens, and where it goes on: at a position of the sequence or in the corpus.
+func (g *generation) match() (at, length int, inCorpus bool) {
+	if g.automaton != nil {
+		at, length = g.automaton.match(g.tokens)
+	}
+	if g.Corpus != nil {
+		if n := g.reader.match(g.tokens); n > length {
+			return 0, n, true
+		}
+	}
+	return at, length, false
+}
+
+// proposeByModel appends k tokens of the draft's to fed.
+func (g *generation) proposeByModel(ctx context.Context, k int) error {
 	if err := g.draft.catchUp(ctx, g.tokens); err != nil {
 		return err
 	}

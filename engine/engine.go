@@ -60,6 +60,7 @@ type Request struct {
 
 	Draft     *model.Model // proposes tokens; same vocabulary as the target; nil is none
 	NGram     bool         // proposes what followed the same tokens before, in the prompt or the output
+	Corpus    *Corpus      // proposes what follows the same tokens there; nil is none
 	Speculate int          // the most tokens a round proposes; 0 is plain decoding
 	// FixedDepth proposes Speculate tokens in every round. Otherwise each round's number, 0 included, is the one that measured times and
 	// acceptance promise to be fastest; it does not change greedy output, but sampled output is then reproducible only in distribution.
@@ -112,8 +113,8 @@ func (e *Engine) check(r *Request) error {
 		return fmt.Errorf("max tokens is %d, want a positive number", r.MaxTokens)
 	case r.Speculate < 0 || r.Speculate > maxSpeculate:
 		return fmt.Errorf("speculate is %d, want a number from 1 to %d, or 0 for plain decoding", r.Speculate, maxSpeculate)
-	case r.Speculate > 0 && r.Draft == nil && !r.NGram:
-		return fmt.Errorf("speculate is %d, but there is neither a draft model nor n-grams to propose tokens", r.Speculate)
+	case r.Speculate > 0 && r.Draft == nil && !r.NGram && r.Corpus == nil:
+		return fmt.Errorf("speculate is %d, but there is neither a draft model nor n-grams nor a corpus to propose tokens", r.Speculate)
 	case r.Draft != nil && r.Draft.Config.VocabSize != c.VocabSize:
 		return fmt.Errorf("the draft has a vocabulary of %d tokens, the target of %d: they must share one", r.Draft.Config.VocabSize, c.VocabSize)
 	}

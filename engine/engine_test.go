@@ -47,6 +47,7 @@ func TestGreedySpeculation(t *testing.T) {
 			"random attention": randomModel(t, vocab, 0, 1, []int{0}, 4), "random hybrid": randomModel(t, vocab, 0, 2, []int{0}, 5), "random mamba": randomModel(t, vocab, 40, 1, nil, 6),
 		}
 		e := New(m, slices.Collect(values(drafts))...)
+		corpus := NewCorpus(text(rng, vocab, 300, 0.1))
 		for _, n := range []int{1, 40} {
 			r := Request{Prompt: randomPrompt(rng, vocab, n), MaxTokens: 70}
 			plain, _ := generate(t, e, r)
@@ -57,11 +58,14 @@ func TestGreedySpeculation(t *testing.T) {
 					}
 					s := r
 					s.Draft, s.NGram, s.Speculate, s.FixedDepth = d, d == nil || k%3 == 0, k, k%2 == 0
+					if k%4 == 0 {
+						s.Corpus = corpus
+					}
 					got, stats := generate(t, e, s)
 					if !slices.Equal(got, plain) {
 						t.Fatalf("%s, draft %s, depth %d, prompt %v: %v, want %v", name, draft, k, s.Prompt, got, plain)
 					}
-					if draft == "itself" && !s.NGram && s.FixedDepth && stats.Accepted != stats.Drafted {
+					if draft == "itself" && !s.NGram && s.Corpus == nil && s.FixedDepth && stats.Accepted != stats.Drafted {
 						t.Fatalf("%s drafts for itself, depth %d: %+v", name, k, stats)
 					}
 				}
@@ -143,11 +147,11 @@ func TestBadRequests(t *testing.T) {
 		"prompt is empty": {MaxTokens: 1},
 		"prompt has 129 tokens, the model's context has 128": {Prompt: make([]int32, 129), MaxTokens: 1},
 		"max tokens is 0": {Prompt: []int32{1}},
-		"prompt token 1 is 61, the vocabulary has 61": {Prompt: []int32{1, 61}, MaxTokens: 1},
-		"prompt token 0 is -1":                        {Prompt: []int32{-1}, MaxTokens: 1},
-		"speculate is -1":                             {Prompt: []int32{1}, MaxTokens: 1, Speculate: -1},
-		"neither a draft model nor n-grams":           {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2},
-		"vocabulary of 40 tokens, the target of 61":   {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2, Draft: randomModel(t, 40, 0, 1, nil, 1)},
+		"prompt token 1 is 61, the vocabulary has 61":    {Prompt: []int32{1, 61}, MaxTokens: 1},
+		"prompt token 0 is -1":                           {Prompt: []int32{-1}, MaxTokens: 1},
+		"speculate is -1":                                {Prompt: []int32{1}, MaxTokens: 1, Speculate: -1},
+		"neither a draft model nor n-grams nor a corpus": {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2},
+		"vocabulary of 40 tokens, the target of 61":      {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2, Draft: randomModel(t, 40, 0, 1, nil, 1)},
 		"top-p is 2":                       {Prompt: []int32{1}, MaxTokens: 1, Sampling: sample.Options{TopP: 2}},
 		"draft of token 1: logit 0 is NaN": {Prompt: []int32{1}, MaxTokens: 9, Draft: broken, Speculate: 2, FixedDepth: true},
 	} {
@@ -239,6 +243,7 @@ func TestSampledSpeculation(t *testing.T) {
 		exact := exactOutputs(t, m, prompt, o)
 		for name, r := range map[string]Request{
 			"plain": {}, "draft": {Draft: draft, Speculate: 2, FixedDepth: true}, "n-grams": {NGram: true, Speculate: 3, FixedDepth: true},
+			"corpus":   {Corpus: NewCorpus([]int32{0, 1, 2, 0, 3, 3, 2, 0, 0, 1}), Speculate: 3, FixedDepth: true},
 			"adaptive": {Draft: draft, NGram: true, Speculate: 2},
 		} {
 			r.Prompt, r.MaxTokens, r.Sampling = prompt, 3, o

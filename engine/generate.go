@@ -66,21 +66,22 @@ func (g *generation) run(ctx context.Context, prefilled func(), yield func(Token
 // generation is one sequence on its way.
 type generation struct {
 	Request
-	target *model.Model
-	state  *model.State // has seen all tokens but the last
-	tokens []int32      // prompt and output
-	limit  int
-	rng    *rand.Rand
-	stats  *Stats
-	tape   *autograd.Tape
-	runs   [1]model.Run
-	fed    []int32   // what the round feeds: the last token, then the proposed ones
-	block  []Token   // what the round commits
-	p      []float32 // target distribution (vocab)
-	source source    // who proposed
-	draft  *drafter
-	ngrams *ngrams
-	depth  *depth
+	target    *model.Model
+	state     *model.State // has seen all tokens but the last
+	tokens    []int32      // prompt and output
+	limit     int
+	rng       *rand.Rand
+	stats     *Stats
+	tape      *autograd.Tape
+	runs      [1]model.Run
+	fed       []int32   // what the round feeds: the last token, then the proposed ones
+	block     []Token   // what the round commits
+	p         []float32 // target distribution (vocab)
+	source    source    // who proposed
+	draft     *drafter
+	automaton *automaton // of the tokens
+	reader    *reader    // of the tokens in the corpus
+	depth     *depth
 }
 
 func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
@@ -96,7 +97,10 @@ func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
 		g.draft = newDrafter(r.Draft, r.Sampling, g.rng, r.Speculate, e.takeTape())
 	}
 	if r.NGram {
-		g.ngrams = newNGrams()
+		g.automaton = newAutomaton()
+	}
+	if r.Corpus != nil {
+		g.reader = &reader{corpus: r.Corpus}
 	}
 	stats.DraftedAt, stats.AcceptedAt = make([]int, r.Speculate), make([]int, r.Speculate)
 	return g

@@ -37,6 +37,7 @@ func TestUsage(t *testing.T) {
 		{"generate teacher --prompt a --seed -1", `--seed "-1"`},
 		{"generate teacher --prompt a --speculate 3", "--draft MODEL or --ngram"},
 		{"generate teacher --prompt a --ngram --speculate -3", "--speculate is -3"},
+		{"generate teacher --prompt a --ngram-corpus=", "--ngram-corpus is empty"},
 		{"generate teacher --prompt a --type q9", `--type "q9": want f32, bf16, q8, q4`},
 		{"generate teacher --prompt-ids [1.5]", "--prompt-ids"},
 		{"generate teacher --prompt-ids []", "--prompt-ids"},

@@ -19,6 +19,7 @@ import (
 // generateConfig is what generate is asked for.
 type generateConfig struct {
 	model, draft      string
+	corpus            string // a text file
 	prompt, promptIDs string
 	request           engine.Request
 	ignoreEOS         bool
@@ -61,6 +62,7 @@ from 0 to --speculate. Sampled output with a --seed uses --speculate always, so 
 	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling")
 	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
 	f.BoolVar(&r.NGram, "ngram", false, "guess ahead what followed the same words before")
+	f.StringVar(&c.corpus, "ngram-corpus", "", "guess ahead what follows the same words in this text `FILE`, too")
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
 	f.BoolVar(&c.ignoreEOS, "ignore-eos", false, "go on behind the end-of-text token")
 	f.StringVar(&c.weights, "type", "", weightsUsage+" (default: as they are stored)")
@@ -70,6 +72,7 @@ from 0 to --speculate. Sampled output with a --seed uses --speculate always, so 
 
 func (c *generateConfig) validate(cmd *cobra.Command) error {
 	f, r := cmd.Flags(), &c.request
+	r.NGram = r.NGram || c.corpus != ""
 	guesses := c.draft != "" || r.NGram
 	switch {
 	case f.Changed("prompt") == f.Changed("prompt-ids"):
@@ -82,6 +85,8 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 		return usage(cmd, "--speculate is %d, want a number from 0 to 256", r.Speculate)
 	case f.Changed("draft") && c.draft == "":
 		return usage(cmd, "--draft is empty, want a MODEL")
+	case f.Changed("ngram-corpus") && c.corpus == "":
+		return usage(cmd, "--ngram-corpus is empty, want a text FILE")
 	}
 	if err := r.Sampling.Validate(); err != nil {
 		return usage(cmd, "%v", err)
@@ -179,9 +184,20 @@ func generate(ctx context.Context, u *ui, c *generateConfig) error {
 	return failed
 }
 
+// load reads the models and the corpus.
 func (c *generateConfig) load() (target *loaded, draft *model.Model, err error) {
-	if target, err = loadPacked(c.model, c.weights); err != nil || c.draft == "" {
-		return target, nil, err
+	if target, err = loadPacked(c.model, c.weights); err != nil {
+		return nil, nil, err
+	}
+	if c.corpus != "" && c.request.Speculate > 0 {
+		ids, _, err := target.readText(c.corpus)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--ngram-corpus: %w", err)
+		}
+		c.request.Corpus = engine.NewCorpus(ids)
+	}
+	if c.draft == "" {
+		return target, nil, nil
 	}
 	d, err := loadPacked(c.draft, c.weights)
 	if err != nil {

@@ -138,7 +138,7 @@ func wantKeys(t *testing.T, object map[string]any, keys ...string) {
 
 func TestGenerate(t *testing.T) {
 	dir := home(t)
-	var plain, ids, ngram, self generated
+	var plain, ids, ngram, corpus, self generated
 	keys := mustJSON(t, dir, &plain, "generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "80", "--json")
 	wantKeys(t, keys, "text", "ids", "prompt_tokens", "tokens", "finish_reason", "prefill_tokens_per_second", "tokens_per_second")
 	if _, ok := keys["drafted"]; ok {
@@ -159,8 +159,13 @@ func TestGenerate(t *testing.T) {
 	mustJSON(t, dir, &ids, "generate", "teacher", "--prompt-ids", encoded, "--max-tokens", "80", "--json")
 	keys = mustJSON(t, dir, &ngram, "generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "80", "--ngram", "--json")
 	wantKeys(t, keys, "drafted", "accepted", "tokens_per_step")
+	write(t, filepath.Join(dir, "corpus.txt"), "Once upon a time"+plain.Text)
+	mustJSON(t, dir, &corpus, "generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "80", "--ngram-corpus", "corpus.txt", "--temperature", "1e-9", "--seed", "1", "--json")
+	if corpus.Drafted < 60 || corpus.Accepted < corpus.Drafted-4 { // the corpus holds the answer; its end may be cut otherwise
+		t.Errorf("a corpus of the same text: %d of %d accepted", corpus.Accepted, corpus.Drafted)
+	}
 	mustJSON(t, dir, &self, "generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "80", "--draft", "teacher", "--speculate", "3", "--json")
-	for name, g := range map[string]generated{"ids": ids, "ngram": ngram, "self": self} {
+	for name, g := range map[string]generated{"ids": ids, "ngram": ngram, "corpus": corpus, "self": self} {
 		if !slices.Equal(g.IDs, plain.IDs) || g.Text != plain.Text {
 			t.Errorf("%s: %q, want %q", name, g.Text, plain.Text)
 		}

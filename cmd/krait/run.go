@@ -75,6 +75,7 @@ Lines typed are kept in a history in the user's state directory; KRAIT_NOHISTORY
 	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling; without one each answer has its own")
 	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
 	f.BoolVar(&r.NGram, "ngram", false, "guess ahead what followed the same words before")
+	f.StringVar(&c.corpus, "ngram-corpus", "", "guess ahead what follows the same words in this text `FILE`, too")
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
 	f.BoolVar(&c.showDraft, "show-draft", false, "colour the text that was guessed")
 	f.StringVar(&c.templateFile, "chat-template-file", "", "take the chat template from `FILE`")
@@ -86,6 +87,7 @@ Lines typed are kept in a history in the user's state directory; KRAIT_NOHISTORY
 
 func (c *runConfig) validate(cmd *cobra.Command) error {
 	f, r := cmd.Flags(), &c.request
+	r.NGram = r.NGram || c.corpus != ""
 	switch {
 	case r.MaxTokens < -1 || r.MaxTokens == 0:
 		return usage(cmd, "--num-predict is %d, want a positive number, or -1 for no limit", r.MaxTokens)
@@ -95,6 +97,8 @@ func (c *runConfig) validate(cmd *cobra.Command) error {
 		return usage(cmd, "--speculate is %d, want a number from 0 to 256", r.Speculate)
 	case f.Changed("draft") && c.draft == "":
 		return usage(cmd, "--draft is empty, want a MODEL")
+	case f.Changed("ngram-corpus") && c.corpus == "":
+		return usage(cmd, "--ngram-corpus is empty, want a text FILE")
 	case c.interactive && len(c.words) > 0:
 		return usage(cmd, "--interactive: a conversation takes no PROMPT")
 	}
