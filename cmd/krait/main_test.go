@@ -159,7 +159,7 @@ func TestGenerate(t *testing.T) {
 	mustJSON(t, dir, &ids, "generate", "teacher", "--prompt-ids", encoded, "--max-tokens", "80", "--json")
 	keys = mustJSON(t, dir, &ngram, "generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "80", "--ngram", "--json")
 	wantKeys(t, keys, "drafted", "accepted", "tokens_per_step")
-	write(t, filepath.Join(dir, "corpus.txt"), "Once upon a time"+plain.Text)
+	write(t, filepath.Join(dir, "corpus.txt"), []byte("Once upon a time"+plain.Text))
 	mustJSON(t, dir, &corpus, "generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "80", "--ngram-corpus", "corpus.txt", "--temperature", "1e-9", "--seed", "1", "--json")
 	if corpus.Drafted < 60 || corpus.Accepted < corpus.Drafted-4 { // the corpus holds the answer; its end may be cut otherwise
 		t.Errorf("a corpus of the same text: %d of %d accepted", corpus.Accepted, corpus.Drafted)
