@@ -18,31 +18,48 @@ type Total struct {
 	Parts  map[string]float64
 }
 
-// Weights are the weights of the distillation loss's two terms: forward KL to the teacher, and cross-entropy on the labels.
-type Weights struct{ KL, CE float64 }
+// Weights are the weights of the distillation loss's two terms: the divergence from the teacher, and cross-entropy on the labels.
+type Weights struct {
+	KL, CE     float64
+	Divergence Divergence
+	Mix        float64 // of the divergences that have a mixture
+	Unmasked   bool    // the divergence is summed over all rows, also those without a target
+}
 
 // chunkRows is the number of rows whose logits are in memory at a time.
 const chunkRows = 256
 
 // Head is one side of a loss over the vocabulary: hidden rows (rows, hidden) after the final norm and the output weight (vocab, hidden).
 type Head struct {
-	Hidden *tensor.Tensor
-	Weight autograd.Weight
+	Hidden      *tensor.Tensor
+	Weight      autograd.Weight
+	Temperature float64 // divides the logits; 0 means 1
 }
 
 // Distill is the loss of stage one, summed over the rows whose target is not negative (method §3.2):
 //
-//	Σ_t  w.KL · KL(p_teacher ‖ p_student)  +  w.CE · (-log p_student[target])
+//	Σ_t  w.KL · D(p_teacher, p_student)  +  w.CE · (-log p_student[target])
 //
-// teacher may be the zero Head if w.KL is 0. Logits exist for chunkRows rows at a time, and their gradient is computed in the same
-// pass: (w.KL + w.CE)·p_student - w.KL·p_teacher - w.CE·onehot.
+// D is KL(p_teacher ‖ p_student) or another Divergence. teacher may be the zero Head if w.KL is 0. Logits exist for chunkRows rows at a
+// time, and their gradient is computed in the same pass: for KL (w.KL + w.CE)·p_student - w.KL·p_teacher - w.CE·onehot.
 func Distill(t *autograd.Tape, student, teacher Head, targets []int32, w Weights) Total {
+	return (&distill{student: student, teacher: teacher, w: w}).total(t, targets)
+}
+
+// DistillTopK is Distill from a teacher of which each row's likeliest tokens are known. The divergence is between distributions over those
+// tokens and one more outcome, all the other tokens together: it is never more than that of the whole rows.
+func DistillTopK(t *autograd.Tape, student Head, teacher *TopK, targets []int32, w Weights) Total {
+	return (&distill{student: student, topK: teacher, w: w}).total(t, targets)
+}
+
+// total adds up the loss of all rows.
+func (d *distill) total(t *autograd.Tape, targets []int32) Total {
 	defer t.Stop(autograd.GEMM, t.Start())
-	d := &distill{student: student, teacher: teacher, w: w}
 	d.record(t)
 	total := Total{Tokens: d.rows(targets), Parts: map[string]float64{}}
+	w := d.w
 	if w.KL != 0 {
-		total.Parts["kl"] = d.kl
+		total.Parts[w.Divergence.String()] = d.kl
 		total.Sum += w.KL * d.kl
 	}
 	if w.CE != 0 {
@@ -59,11 +76,13 @@ func CrossEntropy(t *autograd.Tape, head Head, targets []int32) Total {
 
 type distill struct {
 	student, teacher         Head
+	topK                     *TopK // instead of teacher
 	dense                    autograd.Dense
 	w                        Weights
 	recording                bool
 	ceWeights                []float64 // w.CE row by row, where rows differ
 	logps                    []float64 // takes log p[target] of each row, where somebody asks
+	entropies                []float64 // takes the entropy of each row, where somebody asks
 	kl, ce                   float64
 	hidden, logits, teachers []float32
 	grad                     []float32
@@ -77,21 +96,33 @@ func (d *distill) record(t *autograd.Tape) {
 	d.recording = t.Recording(d.student.Hidden, d.dense.Tensor)
 }
 
-// rows adds the loss of the rows whose target is not negative, chunk by chunk, and returns their number.
+// rows adds the loss of the rows that count, chunk by chunk, and returns the number of those whose target is not negative.
 func (d *distill) rows(targets []int32) int {
 	if rows := d.student.Hidden.Rows(); len(targets) != rows {
 		panic(fmt.Sprintf("loss: %d targets for %d rows", len(targets), rows))
 	}
 	var index []int32
+	counted := 0
 	for i, target := range targets {
 		if target >= 0 {
+			counted++
+		}
+		if target >= 0 || d.w.Unmasked && d.w.KL != 0 {
 			index = append(index, int32(i))
 		}
 	}
 	for at := 0; at < len(index); at += chunkRows {
 		d.chunk(index[at:min(at+chunkRows, len(index))], targets)
 	}
-	return len(index)
+	return counted
+}
+
+// mulRows sets logits (n, vocab) to those of hidden rows (n, hidden), divided by the temperature.
+func (h *Head) mulRows(logits, hidden []float32, n int) {
+	h.Weight.MulRows(logits, hidden, n)
+	if h.Temperature != 0 && h.Temperature != 1 {
+		kernel.Scale(logits, float32(1/h.Temperature), logits)
+	}
 }
 
 // chunk adds the loss of a few rows and, when recording, their gradients.
@@ -100,28 +131,20 @@ func (d *distill) chunk(index, targets []int32) {
 	vocab, width := d.student.Weight.Dims()
 	d.hidden = gather(d.hidden, d.student.Hidden, index)
 	d.logits = kernel.Grow(d.logits, n*vocab)
-	d.student.Weight.MulRows(d.logits, d.hidden, n)
-	if d.w.KL != 0 {
+	d.student.mulRows(d.logits, d.hidden, n)
+	if d.w.KL != 0 && d.topK == nil {
 		_, teacherWidth := d.teacher.Weight.Dims()
 		th := gather(nil, d.teacher.Hidden, index)
 		d.teachers = kernel.Grow(d.teachers, n*vocab)
 		if len(th) != n*teacherWidth {
 			panic("loss: teacher rows and teacher head differ in width")
 		}
-		d.teacher.Weight.MulRows(d.teachers, th, n)
+		d.teacher.mulRows(d.teachers, th, n)
 	}
 	kl, ce := make([]float64, n), make([]float64, n)
 	tensor.Rows(n, 8*vocab, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			var teacher []float32
-			if d.w.KL != 0 {
-				teacher = d.teachers[i*vocab:][:vocab]
-			}
-			w := d.w
-			if d.ceWeights != nil {
-				w.CE = d.ceWeights[index[i]]
-			}
-			kl[i], ce[i] = d.row(d.logits[i*vocab:][:vocab], teacher, targets[index[i]], w)
+			kl[i], ce[i] = d.anyRow(i, int(index[i]), targets[index[i]], vocab)
 		}
 	})
 	for i := range n { // in order, so that the sum does not depend on the number of cores
@@ -131,10 +154,38 @@ func (d *distill) chunk(index, targets []int32) {
 			d.logps[index[i]] = -ce[i]
 		}
 	}
-	if !d.recording {
-		return
+	if d.recording {
+		d.spread(index, n, width, vocab)
 	}
-	dy := kernel.Operand{Data: d.logits, Stride: vocab} // now the gradient
+}
+
+// anyRow returns the KL and cross-entropy of row i of the chunk, which is row at of the batch, and leaves its gradient.
+func (d *distill) anyRow(i, at int, target int32, vocab int) (kl, ce float64) {
+	logits, w := d.logits[i*vocab:][:vocab], d.w
+	if d.ceWeights != nil {
+		w.CE = d.ceWeights[at]
+	}
+	if d.entropies != nil {
+		d.entropies[at] = entropy(logits)
+	}
+	var teacher []float32
+	if w.KL != 0 && d.topK == nil {
+		teacher = d.teachers[i*vocab:][:vocab]
+	}
+	if w.KL != 0 && (d.topK != nil || w.Divergence != ForwardKL) || target < 0 {
+		kl, ce = d.divergedRow(logits, teacher, at, target, w)
+	} else {
+		kl, ce = d.row(logits, teacher, target, w)
+	}
+	if t := d.student.Temperature; d.recording && t != 0 && t != 1 {
+		kernel.Scale(logits, float32(1/t), logits)
+	}
+	return kl, ce
+}
+
+// spread adds the gradient of a chunk, which stands where its logits were, to the hidden rows and the head.
+func (d *distill) spread(index []int32, n, width, vocab int) {
+	dy := kernel.Operand{Data: d.logits, Stride: vocab}
 	if grad := d.student.Hidden.Grad; grad != nil {
 		d.grad = kernel.Grow(d.grad, n*width)
 		kernel.Gemm(d.grad, width, dy, kernel.Operand{Data: d.dense.Data, Stride: width}, n, width, vocab, false)

@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -85,11 +86,12 @@ func everyLayer(n, k int) ([]int, error) {
 // DistillConfig is the configuration of Align and Distill.
 type DistillConfig struct {
 	Student string  `json:"student"`
-	Teacher string  `json:"teacher"`
+	Teacher string  `json:"teacher"` // Distill can do without, if the labels have the teacher's likeliest tokens
 	Labels  string  `json:"labels"`
 	Out     string  `json:"-"`
 	KL      float64 `json:"kl_weight"`
 	CE      float64 `json:"ce_weight"`
+	DivergenceConfig
 	TrainConfig
 }
 
@@ -158,6 +160,9 @@ func seq(n int) []int {
 // Distill trains the student end to end on the teacher's text: KL to the teacher and cross-entropy on the labels (the paper's stage one,
 // masked and averaged over tokens).
 func Distill(ctx context.Context, c DistillConfig, report Report) error {
+	if c.Teacher == "" {
+		return distillStored(ctx, c, report)
+	}
 	student, teacher, docs, err := c.load()
 	if err != nil {
 		return err
@@ -165,10 +170,45 @@ func Distill(ctx context.Context, c DistillConfig, report Report) error {
 	return distill(ctx, "distill", c, c, student, teacher.Model, docs, report)
 }
 
+// distillStored is Distill from the teacher's likeliest tokens, which label stored.
+func distillStored(ctx context.Context, c DistillConfig, report Report) error {
+	w, err := c.weights()
+	if err != nil {
+		return err
+	}
+	if w.KL == 0 {
+		return errors.New("the weight of the divergence is 0 and there is no teacher: sft is for learning from text alone")
+	}
+	student, err := checkpoint.Load(c.Student)
+	if err != nil {
+		return err
+	}
+	s := student.Model
+	docs, err := data.ReadDocuments(filepath.Join(c.Labels, labelsFile), s.Config.VocabSize)
+	if err != nil {
+		return err
+	}
+	stream, stored, err := c.stored(docs, s.Config.VocabSize)
+	if err != nil {
+		return err
+	}
+	defer stored.file.Close()
+	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
+		teacher, err := stored.of(stream.Dealt())
+		if err != nil {
+			panic(err) // the tensors were checked when they were opened
+		}
+		return loss.DistillTopK(tape, loss.Head{Hidden: s.Forward(tape, modelBatch(b)), Weight: s.Head()}, teacher, b.Targets, c.scaled(w, &b))
+	}
+	return (&training{stage: "distill", out: c.Out, config: c, inputs: []string{c.Student, filepath.Join(c.Labels, labelsFile), filepath.Join(c.Labels, topKFile)},
+		TrainConfig: c.TrainConfig, checkpoint: student, stream: stream, loss: lossOf, profile: new(autograd.Profile), report: report}).run(ctx)
+}
+
 // distill trains a student against a teacher, whatever the stage is called.
 func distill(ctx context.Context, stage string, config any, c DistillConfig, student *checkpoint.Checkpoint, teacher *model.Model, docs []data.Document, report Report) error {
-	if c.KL < 0 || c.CE < 0 || c.KL+c.CE == 0 {
-		return fmt.Errorf("kl weight %g and ce weight %g: want none negative and one positive", c.KL, c.CE)
+	w, err := c.weights()
+	if err != nil {
+		return err
 	}
 	s := student.Model
 	teacher.Pack()
@@ -182,7 +222,7 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 			scratch.Reset()
 			th = loss.Head{Hidden: teacher.Forward(scratch, mb), Weight: teacher.Head()}
 		}
-		return loss.Distill(tape, loss.Head{Hidden: s.Forward(tape, mb), Weight: s.Head()}, th, b.Targets, loss.Weights{KL: c.KL, CE: c.CE})
+		return loss.Distill(tape, loss.Head{Hidden: s.Forward(tape, mb), Weight: s.Head()}, th, b.Targets, c.scaled(w, &b))
 	}
 	return (&training{stage: stage, out: c.Out, config: config, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
 		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, profile: profile, report: report}).run(ctx)

@@ -33,7 +33,8 @@ type LabelConfig struct {
 	TopP        float64 `json:"top_p"`
 	TopK        int     `json:"top_k"`
 	Seed        uint64  `json:"seed"`
-	Width       int     `json:"-"` // documents written side by side; changes no document
+	TopKLogits  int     `json:"top_k_logits,omitempty"` // keep the teacher's so many likeliest tokens at each place, for distilling without it
+	Width       int     `json:"-"`                      // documents written side by side; changes no document
 }
 
 // Label lets the teacher write text: the pseudo-labels that the student learns from. Each document depends on the seed and its number
@@ -49,6 +50,9 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	}
 	if limit := teacher.Model.Config.MaxPositionEmbeddings; c.Count <= 0 || c.MaxTokens < 2 || limit > 0 && c.MaxTokens > limit {
 		return fmt.Errorf("%d documents of at most %d tokens: want a positive number of documents and 2 to %d tokens (the model's context)", c.Count, c.MaxTokens, limit)
+	}
+	if most := min(teacher.Model.Config.VocabSize, maxTopK); c.TopKLogits < 0 || c.TopKLogits > most {
+		return fmt.Errorf("the %d likeliest tokens: want at most %d, or 0 for none", c.TopKLogits, most)
 	}
 	prompts, err := labelPrompts(teacher, c.Prompts, c.MaxTokens)
 	if err != nil {
@@ -89,6 +93,11 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	}
 	if err := engine.New(teacher.Model).Batch(ctx, max(1, c.Width), next, done); err != nil {
 		return errors.Join(err, w.f.Sync())
+	}
+	if c.TopKLogits > 0 {
+		if err := errors.Join(w.f.Sync(), storeTopK(ctx, c.Out, teacher.Model, c.TopKLogits, report)); err != nil {
+			return err
+		}
 	}
 	p.Metrics = map[string]float64{"documents": float64(c.Count), "tokens": float64(w.tokens)}
 	return w.finish(c.Out, p)

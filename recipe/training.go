@@ -85,6 +85,35 @@ type training struct {
 	figures    map[string]float64              // of the data, for the record
 	profile    *autograd.Profile               // takes the time of operations; the loss may use it for the teacher's too
 	report     Report
+	tokens     tokenCount
+}
+
+// tokenCount counts the tokens that a training reads where its loss counts something else, pairs.
+type tokenCount struct{ step, total int }
+
+// countedStep is a line of metrics.jsonl of a training whose loss counts pairs.
+type countedStep struct {
+	train.Step
+	Pairs    int `json:"pairs"`
+	NumPairs int `json:"num_pairs"`
+}
+
+// line returns what metrics.jsonl says of a step: tokens are tokens there, whatever the loss counts.
+func (t *training) line(s train.Step) any {
+	if t.unit == "" {
+		return s
+	}
+	t.tokens.total += t.tokens.step
+	c := countedStep{s, s.Tokens, s.Total}
+	c.Tokens, c.Total = t.tokens.step, t.tokens.total
+	t.tokens.step = 0
+	return c
+}
+
+// countedLoss is the loss with its tokens counted.
+func (t *training) countedLoss(tape *autograd.Tape, b data.Batch) loss.Total {
+	t.tokens.step += len(b.Tokens)
+	return t.loss(tape, b)
 }
 
 // batches deals batches, and goes on from a cursor.
@@ -99,6 +128,7 @@ type trainState struct {
 	Progress  train.Progress `json:"progress"`
 	Cursor    data.Cursor    `json:"cursor"`
 	Optimizer int            `json:"optimizer_steps"`
+	Tokens    int            `json:"tokens_read,omitempty"` // where the loss counts something else
 }
 
 // run trains and writes the result. What it leaves when it is interrupted is enough to go on from, bit for bit.
@@ -132,7 +162,7 @@ func (t *training) run(ctx context.Context) error {
 	r := &train.Run[data.Batch]{
 		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, LR: t.LR, FloorLR: t.FloorLR, WarmupSteps: t.Warmup,
 			Clip: t.Clip, SaveEvery: t.SaveEvery},
-		Optimizer: opt, Next: stream.Next, Loss: t.loss, Profile: t.profile,
+		Optimizer: opt, Next: stream.Next, Loss: t.countedLoss, Profile: t.profile,
 	}
 	r.Save = func() error { return t.save(r, stream.Cursor()) }
 	if err := t.resume(r, stream); err != nil {
@@ -168,7 +198,7 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkp
 	r.Log = func(s train.Step) error {
 		t.report(Event{Stage: t.stage, Done: s.Step, Total: t.Steps, Unit: "steps",
 			Text: fmt.Sprintf("loss %.4f  %.0f %s/s", s.Loss, float64(s.Tokens)/s.Seconds, unit)})
-		line, err := json.Marshal(s)
+		line, err := json.Marshal(t.line(s))
 		if err != nil {
 			return err
 		}
@@ -180,6 +210,9 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkp
 		return err
 	}
 	p.Metrics = map[string]float64{"num_" + unit: float64(r.Progress.Total)}
+	if t.unit != "" {
+		p.Metrics["num_tokens"] = float64(t.tokens.total)
+	}
 	maps.Copy(p.Metrics, t.figures)
 	if elapsed := time.Since(start).Seconds(); r.Progress.Total > before {
 		p.Metrics[unit+"_per_second"] = float64(r.Progress.Total-before) / elapsed
@@ -265,7 +298,7 @@ func (t *training) save(r *train.Run[data.Batch], cursor data.Cursor) error {
 	if err := writeMoments(r.Optimizer, filepath.Join(checkpoint.Partial(dir), "optimizer.safetensors")); err != nil {
 		return err
 	}
-	j, err := json.Marshal(trainState{Progress: r.Progress, Cursor: cursor, Optimizer: r.Optimizer.Steps})
+	j, err := json.Marshal(trainState{Progress: r.Progress, Cursor: cursor, Optimizer: r.Optimizer.Steps, Tokens: t.tokens.total})
 	if err != nil {
 		return err
 	}
@@ -310,7 +343,7 @@ func (t *training) resume(r *train.Run[data.Batch], stream batches) error {
 	if err := readMoments(r.Optimizer, filepath.Join(dir, "optimizer.safetensors")); err != nil {
 		return err
 	}
-	r.Progress, r.Optimizer.Steps = s.Progress, s.Optimizer
+	r.Progress, r.Optimizer.Steps, t.tokens.total = s.Progress, s.Optimizer, s.Tokens
 	stream.Seek(s.Cursor)
 	t.report(Event{Stage: t.stage, Note: fmt.Sprintf("going on from step %d of %d", s.Progress.Step, t.Steps)})
 	return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"krait/loss"
 	"krait/recipe"
 )
 
@@ -15,7 +16,8 @@ func distillCommand(u *ui) *cobra.Command {
 	cmd := verb("distill STUDENT", cobra.Command{
 		Short: "train a student end to end to predict as its teacher does",
 		Long: `Train a student end to end on the teacher's text: its distribution is to follow the teacher's (--kl-weight, nats of
-KL(teacher ‖ student) a token) and to predict the text (--ce-weight, cross-entropy).
+KL(teacher ‖ student) a token, or another divergence by --kl) and to predict the text (--ce-weight, cross-entropy).
+Without --teacher it follows the likeliest tokens that label stored with --top-k-logits, the others as one.
 A run that was stopped goes on when the same command is given again, bit for bit.`,
 		Example: `  krait example teacher
   krait label teacher --out labels --count 200
@@ -23,7 +25,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
   krait distill hybrid --teacher teacher --labels labels --out distilled --steps 200`,
 	}, func(cmd *cobra.Command, args []string) error {
 		c.Student = args[0]
-		if err := requireFlags(cmd, "teacher", "labels", "out"); err != nil {
+		if err := requireFlags(cmd, "labels", "out"); err != nil {
 			return err
 		}
 		if err := checkDistill(cmd, &c); err != nil {
@@ -34,7 +36,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 		})
 	})
 	f := cmd.Flags()
-	f.StringVar(&c.Teacher, "teacher", "", "directory of the teacher: `MODEL`")
+	f.StringVar(&c.Teacher, "teacher", "", "directory of the teacher: `MODEL` (default: what --labels holds of it)")
 	distillFlags(f, &c)
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
@@ -46,6 +48,9 @@ func distillFlags(f *pflag.FlagSet, c *recipe.DistillConfig) {
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.Float64Var(&c.KL, "kl-weight", 1, "`WEIGHT` of the divergence from the teacher")
 	f.Float64Var(&c.CE, "ce-weight", 0, "`WEIGHT` of the cross-entropy on the text")
+	f.StringVar(&c.Divergence, "kl", "forward", "`DIVERGENCE` from the teacher: forward, reverse, js, skew or skew-reverse")
+	f.Float64Var(&c.Mix, "kl-mix", 0, "`WEIGHT` of the first distribution in the mixture of js (0: 0.5), skew and skew-reverse (0: 0.1)")
+	f.BoolVar(&c.PaperKLScale, "paper-kl-scale", false, "sum the divergence over all positions of a document, as the paper's code does")
 	trainFlags(f, &c.TrainConfig)
 	weightFlags(f, &c.TrainConfig)
 }
@@ -56,6 +61,18 @@ func checkDistill(cmd *cobra.Command, c *recipe.DistillConfig) error {
 	}
 	if c.KL+c.CE == 0 {
 		return usage(cmd, "--kl-weight and --ce-weight are both 0, want one positive")
+	}
+	kind, err := loss.ParseDivergence(c.Divergence)
+	switch {
+	case err != nil:
+		return usage(cmd, "--kl %q: want forward, reverse, js, skew or skew-reverse", c.Divergence)
+	case cmd.Flags().Changed("kl-mix") && !kind.Mixes():
+		return usage(cmd, "--kl-mix: the divergence %s has no mixture", c.Divergence)
+	case !(c.Mix >= 0 && c.Mix < 1):
+		return usage(cmd, "--kl-mix is %g, want a number above 0 and below 1", c.Mix)
+	}
+	if kind == loss.ForwardKL {
+		c.Divergence = "" // the default, which older work in progress does not name
 	}
 	return checkTrain(cmd, &c.TrainConfig)
 }
