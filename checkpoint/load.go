@@ -198,6 +198,7 @@ func readSmall(files fs.FS, weights hint) (*Checkpoint, model.Config, error) {
 			c.Files[name] = data
 		}
 	}
+	c.convertPieces()
 	if err := c.generationStops(); err != nil {
 		return nil, mc, fmt.Errorf("generation_config.json: %w", err)
 	}
@@ -269,11 +270,31 @@ func unwrapPath(err error) error {
 	return err
 }
 
+// convertPieces makes the tokenizer.json that a checkpoint with only a tokenizer.model lacks. Whoever needs text learns from Tokenizer why a
+// model could not be converted; others need no tokenizer.
+func (c *Checkpoint) convertPieces() {
+	if c.Files["tokenizer.json"] != nil || c.Files["tokenizer.model"] == nil {
+		return
+	}
+	if data, err := tokenizer.SentencePieceJSON(c.Files["tokenizer.model"], c.Files["added_tokens.json"], c.Files["tokenizer_config.json"]); err == nil {
+		c.Files["tokenizer.json"] = data
+	}
+}
+
+// HasTokenizer reports whether the checkpoint comes with a tokenizer, good or bad.
+func (c *Checkpoint) HasTokenizer() bool {
+	return c.Files["tokenizer.json"] != nil || c.Files["tokenizer.model"] != nil
+}
+
 // Tokenizer returns the checkpoint's tokenizer.
 func (c *Checkpoint) Tokenizer() (*tokenizer.Tokenizer, error) {
 	data, ok := c.Files["tokenizer.json"]
+	if !ok && c.HasTokenizer() {
+		_, err := tokenizer.SentencePieceJSON(c.Files["tokenizer.model"], c.Files["added_tokens.json"], c.Files["tokenizer_config.json"])
+		return nil, err
+	}
 	if !ok {
-		return nil, fmt.Errorf("the model has no tokenizer.json")
+		return nil, fmt.Errorf("the model has neither tokenizer.json nor tokenizer.model")
 	}
 	t, err := tokenizer.ParseWith(data, c.Files["tokenizer_config.json"])
 	if err != nil {

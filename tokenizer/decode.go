@@ -141,14 +141,21 @@ func (m *metaspace) flush(func(string)) {}
 type byteFallback struct{ run []byte }
 
 func (b *byteFallback) push(token string, emit func(string)) {
-	if len(token) == 6 && strings.HasPrefix(token, "<0x") && token[5] == '>' {
-		if v, err := strconv.ParseUint(token[3:5], 16, 8); err == nil {
-			b.run = append(b.run, byte(v))
-			return
-		}
+	if v, ok := byteOf(token); ok {
+		b.run = append(b.run, v)
+		return
 	}
 	b.flush(emit)
 	emit(token)
+}
+
+// byteOf returns the byte that a token of the form <0xNN> stands for.
+func byteOf(token string) (byte, bool) {
+	if len(token) != 6 || !strings.HasPrefix(token, "<0x") || token[5] != '>' {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(token[3:5], 16, 8)
+	return byte(v), err == nil
 }
 
 func (b *byteFallback) flush(emit func(string)) {

@@ -91,16 +91,32 @@ type file struct {
 	}
 }
 
-// Load reads dir/tokenizer.json and, where the tokenizer class obeys them, the BOS and EOS switches of dir/tokenizer_config.json.
+// Load reads dir/tokenizer.json, or dir/tokenizer.model where there is none, and, where the tokenizer class obeys them, the BOS and EOS
+// switches of dir/tokenizer_config.json.
 func Load(dir string) (*Tokenizer, error) {
-	path := filepath.Join(dir, "tokenizer.json")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+	var bad error
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			bad = err
+		}
+		return data
 	}
-	config, err := os.ReadFile(filepath.Join(dir, "tokenizer_config.json"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+	data, config := read("tokenizer.json"), read("tokenizer_config.json")
+	if data == nil && bad == nil {
+		pieces, added := read("tokenizer.model"), read("added_tokens.json")
+		if pieces == nil && bad == nil {
+			return nil, fmt.Errorf("%s: neither tokenizer.json nor tokenizer.model is there", dir)
+		}
+		if bad == nil {
+			data, bad = SentencePieceJSON(pieces, added, config)
+		}
+		if bad != nil {
+			bad = fmt.Errorf("%s: %w", dir, bad)
+		}
+	}
+	if bad != nil {
+		return nil, bad
 	}
 	t, err := ParseWith(data, config)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -22,6 +23,9 @@ type GGUF struct {
 	BOS, EOS, UNK int32
 	// Switches, nil where the file leaves them to the model.
 	AddBOS, AddEOS, AddSpacePrefix *bool
+
+	squeeze bool // spaces at the ends vanish, and all but one of a run; only a tokenizer.model says so
+	modern  bool // a space is put before the text, and not again behind each special token
 }
 
 // The types of tokens in a GGUF file.
@@ -227,13 +231,35 @@ func (g *GGUF) around(bos bool) any {
 
 // sentencePiece fills in the sections of a model of Llama 2's kind.
 func (g *GGUF) sentencePiece(out object) {
-	replace := object{"type": "Replace", "pattern": object{"String": " "}, "content": spaceMark}
-	decoders := []object{{"type": "Replace", "pattern": object{"String": spaceMark}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}}
-	if g.AddSpacePrefix == nil || *g.AddSpacePrefix {
-		out["normalizer"] = object{"type": "Sequence", "normalizers": []object{{"type": "Prepend", "prepend": spaceMark}, replace}}
-		decoders = append(decoders, object{"type": "Strip", "content": " ", "start": 1, "stop": 0})
+	prefix := g.AddSpacePrefix == nil || *g.AddSpacePrefix
+	var steps []object
+	if g.squeeze {
+		steps = append(steps, object{"type": "Replace", "pattern": object{"Regex": `(?<![ ▁])[ ▁]+\z|\A +|(?<= ) +`}, "content": ""})
+	}
+	if prefix && !g.modern {
+		steps = append(steps, object{"type": "Prepend", "prepend": spaceMark})
+	}
+	if g.modern {
+		scheme := "never"
+		if prefix {
+			scheme = "first"
+		}
+		out["pre_tokenizer"] = object{"type": "Metaspace", "replacement": spaceMark, "prepend_scheme": scheme, "split": false}
 	} else {
-		out["normalizer"] = replace
+		steps = append(steps, object{"type": "Replace", "pattern": object{"String": " "}, "content": spaceMark})
+	}
+	switch len(steps) {
+	case 0:
+	case 1:
+		out["normalizer"] = steps[0]
+	default:
+		out["normalizer"] = object{"type": "Sequence", "normalizers": steps}
+	}
+	decoders := []object{{"type": "Replace", "pattern": object{"String": spaceMark}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}}
+	if g.squeeze { // whatever spaces ids begin with, no text did
+		decoders = append(decoders, object{"type": "Strip", "content": " ", "start": math.MaxInt32, "stop": 0})
+	} else if prefix {
+		decoders = append(decoders, object{"type": "Strip", "content": " ", "start": 1, "stop": 0})
 	}
 	out["decoder"] = object{"type": "Sequence", "decoders": decoders}
 	more := object{"byte_fallback": true, "fuse_unk": true}

@@ -81,7 +81,7 @@ func rootCommand(u *ui) *cobra.Command {
 original, and decodes it with lossless speculation.
 
 MODEL, TEACHER and STUDENT are directories as Hugging Face has them: config.json, model.safetensors,
-tokenizer.json, and mamba_config.json for hybrids. Where a model is only read, a GGUF file will do, and the name
+tokenizer.json or tokenizer.model, and mamba_config.json for hybrids. Where a model is only read, a GGUF file will do, and the name
 stories260k means the small Llama inside this program; "krait example DIR" writes it to a directory.
 
 Results go to standard output, progress and notes to standard error. Exit status: 0 done, 1 failed,

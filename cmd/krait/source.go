@@ -69,14 +69,14 @@ func loadPackedCheckpoint(name, weights string) (*checkpoint.Checkpoint, error) 
 func withTokenizer(name string, c *checkpoint.Checkpoint) (*loaded, error) {
 	var err error
 	l := &loaded{Checkpoint: c, name: name}
-	if _, ok := l.Files["tokenizer.json"]; !ok {
+	if !l.HasTokenizer() {
 		return l, nil
 	}
 	if l.tokenizer, err = loadTokenizer(name); err != nil {
 		return nil, err
 	}
 	if n, vocab := l.tokenizer.VocabSize(), l.Model.Config.VocabSize; n > vocab {
-		return nil, fmt.Errorf("load %s: tokenizer.json has %d tokens, the model's vocabulary %d", name, n, vocab)
+		return nil, fmt.Errorf("load %s: the tokenizer has %d tokens, the model's vocabulary %d", name, n, vocab)
 	}
 	return l, nil
 }
@@ -106,7 +106,7 @@ func loadTokenizer(name string) (*tokenizer.Tokenizer, error) {
 // mustTokenize reports that text needs a tokenizer.
 func (l *loaded) mustTokenize(instead string) error {
 	if l.tokenizer == nil {
-		return fmt.Errorf("%s has no tokenizer.json, so it cannot read text%s", l.name, instead)
+		return fmt.Errorf("%s has neither tokenizer.json nor tokenizer.model, so it cannot read text%s", l.name, instead)
 	}
 	return nil
 }
