@@ -45,15 +45,6 @@ func (d Dense) MulRows(y, x []float32, rows int) {
 	kernel.Gemm(y, out, kernel.Operand{Data: x, Stride: in}, kernel.Operand{Data: d.Data, Stride: in, Trans: true}, rows, out, in, false)
 }
 
-// Packed is a frozen weight in the panels that the matrix kernels read directly. Its products are the same bits as those of Dense.
-type Packed struct{ *kernel.Panels }
-
-// Dims returns (out, in).
-func (p Packed) Dims() (out, in int) { return p.N, p.K }
-
-// MulRows sets y (rows, out) = x (rows, in)·Wᵀ.
-func (p Packed) MulRows(y, x []float32, rows int) { p.Mul(y, p.N, x, p.K, rows) }
-
 // Linear returns x (rows, in) · Wᵀ + bias: (rows, out). bias (out) may be nil.
 func Linear(t *Tape, x *tensor.Tensor, w Weight, bias *tensor.Tensor) *tensor.Tensor {
 	defer t.Stop(GEMM, t.Start())

@@ -7,6 +7,7 @@ import (
 
 	"krait/kernel"
 	"krait/model"
+	"krait/quant"
 	"krait/safetensors"
 )
 
@@ -16,43 +17,156 @@ const fillPiece = 1 << 20
 // fill copies the weights into the model. Every weight must be there in its shape, and nothing else.
 func fill(m *model.Model, from tensors) error { return fillProgress(m, from, nil) }
 
-func fillProgress(m *model.Model, from tensors, progress Progress) error {
+func fillProgress(m *model.Model, from tensors, p Progress) error {
 	if err := matches(m, from); err != nil {
 		return err
 	}
-	var done, total int64
+	return fillMatched(m, from, newCount(m, from, p))
+}
+
+// count tells a Progress how far a load is.
+type count struct {
+	done, total int64
+	progress    Progress
+}
+
+func newCount(m *model.Model, from tensors, p Progress) *count {
+	c := &count{progress: p}
 	for name := range m.Params {
 		t, _ := from.Tensor(name)
-		total += int64(len(t.Data))
+		c.total += int64(len(t.Data))
 	}
+	return c
+}
+
+// consumed counts a tensor that has been read and lets go of its pages.
+func (c *count) consumed(t safetensors.Tensor) {
+	c.done += int64(len(t.Data))
+	if c.progress != nil {
+		c.progress(c.done, c.total)
+	}
+	if t.Mapped {
+		kernel.DropPages(t.Data)
+	}
+}
+
+// fillMatched copies the weights that have room for numbers.
+func fillMatched(m *model.Model, from tensors, c *count) error {
 	for name, p := range m.Params {
+		if p.Data == nil {
+			continue
+		}
 		t, _ := from.Tensor(name)
-		if len(p.Data) == 0 || len(t.Data)%len(p.Data) != 0 {
-			return fmt.Errorf("tensor %s: %d bytes of %s for shape %v", name, len(t.Data), t.DType, t.Shape)
-		}
-		size, scale := len(t.Data)/len(p.Data), fileScale(name)
-		pieces := (len(p.Data) + fillPiece - 1) / fillPiece
-		errs := make([]error, pieces)
-		kernel.Parallel(pieces, func(i int) {
-			lo, hi := i*fillPiece, min((i+1)*fillPiece, len(p.Data))
-			piece, dst := t, p.Data[lo:hi]
-			piece.Data = t.Data[lo*size : hi*size]
-			errs[i] = safetensors.Float32s(dst, piece)
-			if scale != 1 {
-				kernel.Scale(dst, scale, dst)
-			}
-		})
-		for _, err := range errs {
+		if f, ok := panelsOf(t.DType); ok {
+			x, err := quant.View(t.Data, p.Rows(), p.Cols(), f)
 			if err != nil {
-				return err
+				return fmt.Errorf("tensor %s: %w", name, err)
 			}
+			x.Dequantize(p.Data)
+		} else if err := convertPieces(p.Data, t); err != nil {
+			return err
 		}
-		done += int64(len(t.Data))
-		if progress != nil {
-			progress(done, total)
+		if scale := fileScale(name); scale != 1 {
+			kernel.Scale(p.Data, scale, p.Data)
 		}
+		c.consumed(t)
 	}
 	return nil
+}
+
+// convertPieces fills dst with the elements of t, on all cores.
+func convertPieces(dst []float32, t safetensors.Tensor) error {
+	if err := convertible(t); err != nil {
+		return err
+	}
+	size := t.DType.Bits() / 8
+	kernel.Parallel((len(dst)+fillPiece-1)/fillPiece, func(i int) {
+		lo, hi := i*fillPiece, min((i+1)*fillPiece, len(dst))
+		mustConvert(dst[lo:hi], t, lo*size, hi*size)
+	})
+	return nil
+}
+
+// convertible checks that the elements of a tensor can be read as float32.
+func convertible(t safetensors.Tensor) error {
+	size := t.DType.Bits() / 8
+	if err := safetensors.Float32s(nil, safetensors.Tensor{Name: t.Name, DType: t.DType}); err != nil {
+		return err
+	}
+	if len(t.Data) != t.Len()*size {
+		return fmt.Errorf("tensor %s: %d bytes of %s for shape %v", t.Name, len(t.Data), t.DType, t.Shape)
+	}
+	return nil
+}
+
+// mustConvert converts the bytes lo…hi-1 of a tensor that is convertible.
+func mustConvert(dst []float32, t safetensors.Tensor, lo, hi int) {
+	t.Data = t.Data[lo:hi]
+	if err := safetensors.Float32s(dst, t); err != nil {
+		panic(err)
+	}
+}
+
+// freeze reads a model for inference: each matrix goes from its place in the file into the panels of format f, and never stands in memory in
+// another form.
+func freeze(config model.Config, f quant.Format, from tensors, p Progress) (*model.Model, error) {
+	m, err := model.NewFrozen(config, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := matches(m, from); err != nil {
+		return nil, err
+	}
+	c := newCount(m, from, p)
+	if err := fillMatched(m, from, c); err != nil {
+		return nil, err
+	}
+	var memory kernel.Memory
+	return m, m.PackFrom(func(name string, out, in int, g quant.Format) (quant.Matrix, error) {
+		t, _ := from.Tensor(name)
+		x, err := packTensor(t, out, in, g, &memory)
+		if err != nil {
+			return x, fmt.Errorf("tensor %s: %w", name, err)
+		}
+		c.consumed(t)
+		return x, nil
+	})
+}
+
+// packTensor packs a matrix (out, in). Panels of the format are taken as they are.
+func packTensor(t safetensors.Tensor, out, in int, f quant.Format, memory *kernel.Memory) (quant.Matrix, error) {
+	if g, ok := panelsOf(t.DType); ok {
+		if g == f {
+			return quant.FromBytes(t.Data, out, in, f, memory)
+		}
+		x, err := quant.View(t.Data, out, in, g)
+		if err != nil {
+			return x, err
+		}
+		return quant.Pack(x.Rows(), out, in, f, memory), nil
+	}
+	if err := convertible(t); err != nil {
+		return quant.Matrix{}, err
+	}
+	return quant.Pack(rowsOf(t, in), out, in, f, memory), nil
+}
+
+// dropAhead is the size of a tensor from which the pages of its rows go as soon as they have been read, not with the whole.
+const dropAhead = 16 << 20
+
+// rowsOf returns the rows, of cols numbers each, of a matrix that is convertible.
+func rowsOf(t safetensors.Tensor, cols int) kernel.Rows {
+	if w, ok := safetensors.Float32View(t); ok {
+		return kernel.DenseRows(w, cols)
+	}
+	bytes := cols * t.DType.Bits() / 8
+	return func(scratch []float32, lo, hi int) []float32 {
+		mustConvert(scratch, t, lo*bytes, hi*bytes)
+		if t.Mapped && len(t.Data) >= dropAhead {
+			kernel.DropPages(t.Data[lo*bytes : hi*bytes])
+		}
+		return scratch
+	}
 }
 
 // matches checks that the files have the model's weights in their shapes, and nothing else.

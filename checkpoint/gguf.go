@@ -13,7 +13,7 @@ import (
 
 	"krait/gguf"
 	"krait/model"
-	"krait/tensor"
+	"krait/quant"
 	"krait/tokenizer"
 )
 
@@ -34,13 +34,13 @@ func IsGGUF(path string) bool {
 
 // loadGGUF reads a model of llama.cpp's: configuration and tokenizer come from the metadata, in the form of the files that a directory
 // would have, and the weights are converted to float32 one by one from the mapped file.
-func loadGGUF(path string) (*Checkpoint, error) {
+func loadGGUF(path string, w wanted) (*Checkpoint, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("load %w", err)
 	}
 	defer f.Close()
-	c, err := fromGGUF(f)
+	c, err := fromGGUF(f, w)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", path, err)
 	}
@@ -68,7 +68,7 @@ func GGUFTokenizer(path string) (*tokenizer.Tokenizer, error) {
 	return t, nil
 }
 
-func fromGGUF(f *gguf.File) (*Checkpoint, error) {
+func fromGGUF(f *gguf.File, w wanted) (*Checkpoint, error) {
 	config, err := ggufConfig(f)
 	if err != nil {
 		return nil, err
@@ -91,11 +91,28 @@ func fromGGUF(f *gguf.File) (*Checkpoint, error) {
 	if c.Files, err = tokenizerFiles(f); err != nil {
 		return nil, err
 	}
-	if c.Model, err = model.New(mc); err != nil {
+	c.parseTokenizer()
+	architecture, _ := f.String("general.architecture")
+	g := ggufWeights{f, &mc, architecture == "llama"}
+	if !w.packed {
+		if c.Model, err = model.New(mc); err != nil {
+			return nil, err
+		}
+		return c, g.fill(c.Model)
+	}
+	format := quant.F32
+	if w.format != "" {
+		if format, err = quant.Parse(w.format); err != nil {
+			return nil, err
+		}
+	}
+	if c.Model, err = model.NewFrozen(mc, format); err != nil {
 		return nil, err
 	}
-	architecture, _ := f.String("general.architecture")
-	return c, fillGGUF(c.Model, f, architecture == "llama")
+	if err := g.fill(c.Model); err != nil {
+		return nil, err
+	}
+	return c, g.pack(c.Model)
 }
 
 // justified refuses a configuration that has more weights than the file holds, before memory is taken for them, and tensors of a type
@@ -393,90 +410,4 @@ func tokenizerFiles(f *gguf.File) (map[string][]byte, error) {
 	}
 	files["tokenizer_config.json"], err = json.MarshalIndent(config, "", "  ")
 	return files, err
-}
-
-// ggufNames are the parts of a layer's names, Hugging Face's and llama.cpp's.
-var ggufNames = strings.NewReplacer("model.embed_tokens.", "token_embd.", "model.norm.", "output_norm.", "lm_head.", "output.", "model.layers.", "blk.",
-	"input_layernorm.", "attn_norm.", "post_attention_layernorm.", "ffn_norm.", "self_attn.q_proj.", "attn_q.", "self_attn.k_proj.", "attn_k.",
-	"self_attn.v_proj.", "attn_v.", "self_attn.q_norm.", "attn_q_norm.", "self_attn.k_norm.", "attn_k_norm.",
-	"self_attn.o_proj.", "attn_output.", "mlp.gate_proj.", "ffn_gate.", "mlp.up_proj.", "ffn_up.", "mlp.down_proj.", "ffn_down.")
-
-// rotaryHead returns the width of the heads whose rows files of architecture llama keep in another order, and 0 for other tensors.
-func rotaryHead(name string, c *model.Config) int {
-	if strings.Contains(name, ".self_attn.q_proj.") || strings.Contains(name, ".self_attn.k_proj.") {
-		return c.HeadDim
-	}
-	return 0
-}
-
-// fillGGUF converts the weights into the model. Every weight must be there in its shape, and nothing else.
-func fillGGUF(m *model.Model, f *gguf.File, interleaved bool) error {
-	used := map[string]bool{"rope_freqs.weight": true}
-	for name, p := range m.Params {
-		from := ggufNames.Replace(name)
-		t, ok := f.Tensor(from)
-		if !ok {
-			return fmt.Errorf("tensor %s is missing", from)
-		}
-		used[from] = true
-		if !slices.Equal(t.Shape(), p.Shape) {
-			return fmt.Errorf("tensor %s: shape %v, want %v", from, t.Shape(), p.Shape)
-		}
-		head := 0
-		if interleaved {
-			head = rotaryHead(name, &m.Config)
-		}
-		if err := convert(p, t, head); err != nil {
-			return fmt.Errorf("tensor %s: %w", from, err)
-		}
-	}
-	for _, name := range f.Names() {
-		if !used[name] {
-			return fmt.Errorf("tensor %s is unknown: the model is not of the kind that its metadata says", name)
-		}
-	}
-	return nil
-}
-
-// convert fills p with the elements of t. Where head is not 0, the rows of each head are put from the order of ggml's rotary embedding,
-// which turns neighbours, into the order of halves: row 2i+j of a head becomes row j·head/2+i.
-func convert(p *tensor.Tensor, t gguf.Tensor, head int) error {
-	if len(p.Shape) == 1 {
-		flat := p.Data
-		if head > 0 {
-			flat = make([]float32, len(p.Data))
-		}
-		if err := gguf.Float32s(flat, t); err != nil || head == 0 {
-			return err
-		}
-		for r, v := range flat {
-			p.Data[halves(r, head)] = v
-		}
-		return nil
-	}
-	rows, cols := p.Shape[0], p.Shape[1]
-	bytes := len(t.Data) / rows
-	tensor.Rows(rows, cols, func(lo, hi int) {
-		if head == 0 {
-			mustDequantize(p.Data[lo*cols:hi*cols], t.Type, t.Data[lo*bytes:hi*bytes])
-			return
-		}
-		for r := lo; r < hi; r++ {
-			mustDequantize(p.Row(halves(r, head)), t.Type, t.Data[r*bytes:(r+1)*bytes])
-		}
-	})
-	return nil
-}
-
-// halves returns where a row goes when pairs of neighbours become halves of a head.
-func halves(row, head int) int {
-	i := row % head
-	return row - i + i%2*head/2 + i/2
-}
-
-// mustDequantize converts rows whose type and size are known to fit.
-func mustDequantize(dst []float32, t gguf.Type, src []byte) {
-	if err := gguf.Dequantize(dst, t, src); err != nil {
-		panic(err)
-	}
 }

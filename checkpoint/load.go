@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 
 	"krait/model"
+	"krait/quant"
 	"krait/safetensors"
 	"krait/tensor"
 	"krait/tokenizer"
@@ -27,6 +29,7 @@ type Checkpoint struct {
 	Files      map[string][]byte // the tokenizer's and the generation's files, carried as they are
 	DType      safetensors.DType // in which Save writes the weights: F32 (also ""), BF16 or F16. A load leaves it alone
 	config     map[string]json.RawMessage
+	tokenizer  func() (*tokenizer.Tokenizer, error) // parses on its first call
 }
 
 // carried are the files that go from a checkpoint to whatever is made of it.
@@ -72,24 +75,28 @@ type Progress func(done, total int64)
 // LoadProgress is Load for someone who waits; p may be nil. A GGUF file has no progress.
 func LoadProgress(dir string, p Progress) (*Checkpoint, error) {
 	if IsGGUF(dir) {
-		return loadGGUF(dir)
+		return loadGGUF(dir, wanted{progress: p})
 	}
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, unwrapPath(err))
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("load %s: not a directory", dir)
 	}
-	c, err := loadDir(dir, p)
+	c, err := loadDir(dir, wanted{progress: p})
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	return c, nil
 }
 
-func loadDir(dir string, p Progress) (*Checkpoint, error) { return loadDirAs(dir, p, false, "") }
+// wanted is how a model is to be read: in float32, or packed for inference in the format of a name, or if that is empty as it is stored.
+type wanted struct {
+	packed   bool
+	format   string
+	progress Progress
+}
 
-// loadDirAs is loadDir; packed and format are those of readNarrow.
-func loadDirAs(dir string, p Progress, packed bool, format string) (*Checkpoint, error) {
+func loadDir(dir string, w wanted) (*Checkpoint, error) {
 	files := os.DirFS(dir)
 	if _, err := fs.Stat(files, "config.json"); err != nil {
 		return nil, fmt.Errorf("config.json: %w", unwrapPath(err))
@@ -99,11 +106,13 @@ func loadDirAs(dir string, p Progress, packed bool, format string) (*Checkpoint,
 		return nil, err
 	}
 	defer set.Close()
-	return read(files, set, p, packed, format)
+	return read(files, set, w)
 }
 
 // LoadFS reads a checkpoint with a single model.safetensors from a file system, such as an embedded one.
-func LoadFS(files fs.FS) (*Checkpoint, error) {
+func LoadFS(files fs.FS) (*Checkpoint, error) { return loadFS(files, wanted{}) }
+
+func loadFS(files fs.FS, w wanted) (*Checkpoint, error) {
 	data, err := fs.ReadFile(files, safetensors.SingleName)
 	if err != nil {
 		return nil, err
@@ -112,17 +121,21 @@ func LoadFS(files fs.FS) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(files, f, nil, false, "")
+	return read(files, f, w)
 }
 
-// read reads a checkpoint whose weights are in from; packed and format are those of readNarrow.
-func read(files fs.FS, from tensors, p Progress, packed bool, format string) (*Checkpoint, error) {
+// read reads a checkpoint whose weights are in from.
+func read(files fs.FS, from tensors, w wanted) (*Checkpoint, error) {
 	c, config, err := readSmall(files, hintOf(from))
 	if err != nil {
 		return nil, err
 	}
+	c.parseTokenizer()
+	stored := quant.F32
 	if isOurs(c.config[quantField]) {
-		return c, c.readNarrow(config, from, packed, format)
+		if stored, from, err = c.narrow(from); err != nil {
+			return nil, err
+		}
 	}
 	if err := justify(&config, from); err != nil {
 		return nil, err
@@ -130,10 +143,19 @@ func read(files fs.FS, from tensors, p Progress, packed bool, format string) (*C
 	if from, err = trainingNames(&config, from); err != nil {
 		return nil, err
 	}
-	if c.Model, err = model.New(config); err != nil {
-		return nil, err
+	if !w.packed {
+		if c.Model, err = model.New(config); err != nil {
+			return nil, err
+		}
+		return c, fillProgress(c.Model, from, w.progress)
 	}
-	return c, fillProgress(c.Model, from, p)
+	if w.format != "" {
+		if stored, err = quant.Parse(w.format); err != nil {
+			return nil, err
+		}
+	}
+	c.Model, err = freeze(config, stored, from, w.progress)
+	return c, err
 }
 
 // justify refuses a configuration that has more weights than the files hold, before memory is taken for them.
@@ -286,6 +308,16 @@ func (c *Checkpoint) HasTokenizer() bool {
 	return c.Files["tokenizer.json"] != nil || c.Files["tokenizer.model"] != nil
 }
 
+// parseTokenizer begins to parse the tokenizer while the weights are read.
+func (c *Checkpoint) parseTokenizer() {
+	data, config := c.Files["tokenizer.json"], c.Files["tokenizer_config.json"]
+	if data == nil {
+		return
+	}
+	c.tokenizer = sync.OnceValues(func() (*tokenizer.Tokenizer, error) { return tokenizer.ParseWith(data, config) })
+	go c.tokenizer()
+}
+
 // Tokenizer returns the checkpoint's tokenizer.
 func (c *Checkpoint) Tokenizer() (*tokenizer.Tokenizer, error) {
 	data, ok := c.Files["tokenizer.json"]
@@ -296,7 +328,13 @@ func (c *Checkpoint) Tokenizer() (*tokenizer.Tokenizer, error) {
 	if !ok {
 		return nil, fmt.Errorf("the model has neither tokenizer.json nor tokenizer.model")
 	}
-	t, err := tokenizer.ParseWith(data, c.Files["tokenizer_config.json"])
+	parse := c.tokenizer
+	if parse == nil {
+		parse = func() (*tokenizer.Tokenizer, error) {
+			return tokenizer.ParseWith(data, c.Files["tokenizer_config.json"])
+		}
+	}
+	t, err := parse()
 	if err != nil {
 		return nil, err
 	}

@@ -7,9 +7,8 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
-	"krait/kernel"
-	"krait/model"
 	"krait/quant"
 	"krait/safetensors"
 )
@@ -83,129 +82,92 @@ func SaveQuantized(dir string, c *Checkpoint) error {
 	})
 }
 
-// LoadPacked is Load for inference: the model's weights are packed in the format of this name, or if it is empty as they are stored. Weights
-// that are stored in the format are taken as they are, and the model then has no float32 ones of them.
+// LoadPacked is Load for inference: the model's matrices are packed in the format of this name, or if it is empty as they are stored, and
+// are not in memory in another form. Weights that are stored in the format are taken as they are.
 func LoadPacked(dir, format string) (*Checkpoint, error) {
+	w := wanted{packed: true, format: format}
 	if IsGGUF(dir) {
-		c, err := loadGGUF(dir)
-		return c.packAs(format, err)
+		return loadGGUF(dir, w)
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, unwrapPath(err))
 	}
-	c, err := loadDirAs(dir, nil, true, format)
+	c, err := loadDir(dir, w)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	if c.Model.Format() != quant.F32 {
-		return c, nil
-	}
-	return c.packAs(format, nil)
+	return c, nil
 }
 
 // LoadPackedFS is LoadPacked for a file system that holds a single model.safetensors.
 func LoadPackedFS(files fs.FS, format string) (*Checkpoint, error) {
-	c, err := LoadFS(files)
-	return c.packAs(format, err)
+	return loadFS(files, wanted{packed: true, format: format})
 }
 
-func (c *Checkpoint) packAs(format string, err error) (*Checkpoint, error) {
-	if err != nil {
-		return nil, err
-	}
-	f := quant.F32
-	if format != "" {
-		if f, err = quant.Parse(format); err != nil {
-			return nil, err
-		}
-	}
-	c.Model.PackAs(f)
-	return c, nil
-}
-
-// narrowTensors are tensors, some of them packed panels, in the shapes that they stand for. The panels have no Data.
+// narrowTensors are tensors, some of them packed panels: those have the shape of what they stand for, and a type of their own.
 type narrowTensors struct {
 	tensors
-	matrices map[string]quant.Matrix
+	weights map[string]quantShape
+}
+
+// panelType begins the types that narrowTensors gives to panels.
+const panelType = "panels of "
+
+// panelsOf returns the format of panels.
+func panelsOf(t safetensors.DType) (quant.Format, bool) {
+	name, ok := strings.CutPrefix(string(t), panelType)
+	if !ok {
+		return 0, false
+	}
+	f, err := quant.Parse(name)
+	return f, err == nil
 }
 
 // Tensor returns a tensor by its name.
 func (n narrowTensors) Tensor(name string) (safetensors.Tensor, bool) {
 	t, ok := n.tensors.Tensor(name)
-	if x, packed := n.matrices[name]; packed && ok {
-		out, in := x.Dims()
-		t = safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: []int{out, in}}
+	if s, packed := n.weights[name]; packed && ok {
+		t.DType, t.Shape = safetensors.DType(panelType+s.Format), s.Shape
 	}
 	return t, ok
 }
 
-// readNarrow reads a model whose quantization_config is ours: packed, if that is wanted in the format that is stored, else as float32.
-func (c *Checkpoint) readNarrow(config model.Config, from tensors, packed bool, format string) error {
+// narrow returns the tensors of a model whose quantization_config is ours, and the model's format.
+func (c *Checkpoint) narrow(from tensors) (quant.Format, tensors, error) {
 	var q quantizationConfig
 	if err := json.Unmarshal(c.config[quantField], &q); err != nil {
-		return fmt.Errorf("config.json: %s: %w", quantField, err)
+		return 0, nil, fmt.Errorf("config.json: %s: %w", quantField, err)
 	}
 	if q.Version != quantVersion {
-		return fmt.Errorf("config.json: %s: version %d, this program reads %d", quantField, q.Version, quantVersion)
+		return 0, nil, fmt.Errorf("config.json: %s: version %d, this program reads %d", quantField, q.Version, quantVersion)
 	}
 	f, err := quant.Parse(q.Format)
 	if err != nil {
-		return fmt.Errorf("config.json: %s: %w", quantField, err)
+		return 0, nil, fmt.Errorf("config.json: %s: %w", quantField, err)
 	}
 	delete(c.config, quantField)
-	n := narrowTensors{from, map[string]quant.Matrix{}}
-	memory := new(kernel.Memory)
 	for _, name := range slices.Sorted(maps.Keys(q.Weights)) {
-		if n.matrices[name], err = readMatrix(from, name, q.Weights[name], memory); err != nil {
-			return fmt.Errorf("tensor %s: %w", name, err)
+		if err := checkPanels(from, name, q.Weights[name]); err != nil {
+			return 0, nil, fmt.Errorf("tensor %s: %w", name, err)
 		}
 	}
-	if err := justify(&config, n); err != nil {
-		return err
-	}
-	if c.Model, err = model.New(config); err != nil {
-		return err
-	}
-	if err := matches(c.Model, n); err != nil {
-		return err
-	}
-	for name, g := range c.Model.Formats(f) {
-		if x, ok := n.matrices[name]; !ok || x.Format() != g {
-			return fmt.Errorf("tensor %s is not %v, as a model in %v has it", name, g, f)
-		}
-	}
-	for name, p := range c.Model.Params {
-		x, narrow := n.matrices[name]
-		switch {
-		case !narrow:
-			t, _ := from.Tensor(name)
-			if err := safetensors.Float32s(p.Data, t); err != nil {
-				return err
-			}
-			kernel.Scale(p.Data, fileScale(name), p.Data)
-		case !packed || format != "" && format != q.Format:
-			x.Dequantize(p.Data)
-		}
-	}
-	if packed && (format == "" || format == q.Format) {
-		c.Model.PackFrom(f, n.matrices)
-	}
-	return nil
+	return f, narrowTensors{from, q.Weights}, nil
 }
 
-// readMatrix copies the bytes of one matrix into memory.
-func readMatrix(from tensors, name string, s quantShape, memory *kernel.Memory) (quant.Matrix, error) {
+// checkPanels checks that a tensor has the bytes of what it is said to stand for.
+func checkPanels(from tensors, name string, s quantShape) error {
 	f, err := quant.Parse(s.Format)
 	if err != nil {
-		return quant.Matrix{}, err
+		return err
 	}
 	t, ok := from.Tensor(name)
 	if !ok {
-		return quant.Matrix{}, fmt.Errorf("it is missing")
+		return fmt.Errorf("it is missing")
 	}
 	const most = 1 << 28 // so that sizes do not overflow
 	if t.DType != "U8" || len(s.Shape) != 2 || s.Shape[0] <= 0 || s.Shape[1] <= 0 || s.Shape[0] > most || s.Shape[1] > most {
-		return quant.Matrix{}, fmt.Errorf("%s for a matrix of shape %v in %v", t.DType, s.Shape, f)
+		return fmt.Errorf("%s for a matrix of shape %v in %v", t.DType, s.Shape, f)
 	}
-	return quant.FromBytes(t.Data, s.Shape[0], s.Shape[1], f, memory)
+	_, err = quant.View(t.Data, s.Shape[0], s.Shape[1], f)
+	return err
 }

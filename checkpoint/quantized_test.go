@@ -75,12 +75,11 @@ func TestQuantizedRefuses(t *testing.T) {
 		"bytes, a matrix": func(q *quantizationConfig) {
 			q.Weights[weight] = quantShape{"q8", q.Weights[weight].Shape}
 		},
-		"shape [3]":             func(q *quantizationConfig) { q.Weights[weight] = quantShape{"q4", []int{3}} },
-		"shape [-1 4]":          func(q *quantizationConfig) { q.Weights[weight] = quantShape{"q4", []int{-1, 4}} },
-		"is missing":            func(q *quantizationConfig) { q.Weights["x"] = quantShape{"q4", []int{1, 1}} },
-		"other than those of":   func(q *quantizationConfig) { q.Method = "gptq" },
-		"weights of type \"\"":  func(q *quantizationConfig) { q.Weights[weight] = quantShape{"", []int{4, 4}} },
-		"is not bf16, as a mod": func(q *quantizationConfig) { q.Format = "bf16" },
+		"shape [3]":            func(q *quantizationConfig) { q.Weights[weight] = quantShape{"q4", []int{3}} },
+		"shape [-1 4]":         func(q *quantizationConfig) { q.Weights[weight] = quantShape{"q4", []int{-1, 4}} },
+		"is missing":           func(q *quantizationConfig) { q.Weights["x"] = quantShape{"q4", []int{1, 1}} },
+		"other than those of":  func(q *quantizationConfig) { q.Method = "gptq" },
+		"weights of type \"\"": func(q *quantizationConfig) { q.Weights[weight] = quantShape{"", []int{4, 4}} },
 	} {
 		dir := filepath.Join(t.TempDir(), "m")
 		if err := SaveQuantized(dir, c); err != nil {
@@ -116,7 +115,9 @@ func TestQuantizedRefuses(t *testing.T) {
 	if err := SaveQuantized(filepath.Join(t.TempDir(), "m"), New(c.Model)); err != nil {
 		t.Error("a model from no directory:", err)
 	}
-	c.Model.PackAs(0)
+	if c, err = Load(golden.Dir(t, "llama-gqa")); err != nil {
+		t.Fatal(err)
+	}
 	if err := SaveQuantized(filepath.Join(t.TempDir(), "m"), c); err == nil {
 		t.Error("float32 weights were written as narrow ones")
 	}

@@ -92,35 +92,33 @@ func DraftShape(name string, m *model.Config) string {
 // scans see numbers of the usual sizes, so they take the time that trained weights take. A model in a narrow format has never had its
 // float32 weights in memory all at once, and is good for inference alone.
 func RandomModel(c model.Config, seed uint64, f quant.Format) (*model.Model, error) {
-	m, err := model.New(c)
+	create := model.New
+	if f != quant.F32 {
+		create = func(c model.Config) (*model.Model, error) { return model.NewFrozen(c, f) }
+	}
+	m, err := create(c)
 	if err != nil {
 		return nil, err
 	}
-	narrow, matrices := map[string]quant.Format{}, map[string]quant.Matrix{}
-	for name, g := range m.Formats(f) {
-		narrow[name] = g
-	}
-	var memory kernel.Memory
-	var scratch []float32
+	seeds := map[string]uint64{}
 	for name, p := range m.Params {
 		seed++
-		data := p.Data
-		g, isNarrow := narrow[name]
-		if isNarrow {
-			scratch = kernel.Grow(scratch, len(p.Data))
-			data = scratch
-		}
-		randomise(name, data, p.Cols(), seed)
-		if isNarrow {
-			matrices[name] = quant.Quantize(data, p.Rows(), p.Cols(), g, &memory)
+		seeds[name] = seed
+		if p.Data != nil {
+			randomise(name, p.Data, p.Cols(), seed)
 		}
 	}
 	if f == quant.F32 {
 		m.Pack()
-	} else {
-		m.PackFrom(f, matrices)
+		return m, nil
 	}
-	return m, nil
+	var memory kernel.Memory
+	var scratch []float32
+	return m, m.PackFrom(func(name string, out, in int, g quant.Format) (quant.Matrix, error) {
+		scratch = kernel.Grow(scratch, out*in)
+		randomise(name, scratch, in, seeds[name])
+		return quant.Quantize(scratch, out, in, g, &memory), nil
+	})
 }
 
 // randomise fills one weight, whose rows have cols elements.

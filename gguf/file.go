@@ -52,6 +52,9 @@ func Open(path string) (*File, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), release())
 	}
 	f.release = release
+	for i := range f.tensors {
+		f.tensors[i].Mapped = true
+	}
 	return f, nil
 }
 

@@ -69,6 +69,8 @@ type Tensor struct {
 	// (out, in) has Dims {in, out}; Shape gives the other order.
 	Dims []int
 	Data []byte // read from a file, it aliases the file's memory
+	// Mapped tells that the system can read Data from the file again.
+	Mapped bool
 }
 
 // Shape returns the dimensions in row-major order, the last one contiguous.

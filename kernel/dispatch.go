@@ -32,6 +32,7 @@ type table struct {
 	conv1DGrad       func(dx []float32, lddx int, dw, db, dy []float32, lddy int, x []float32, ldx int, w []float32, rows, dim, width int)
 	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
+	packPanel        func(dst, w []float32, rows, k int)
 	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
 	peak             func(turns int) // runs multiply-adds on registers
 	peakFlops        float64         // operations in a turn
@@ -49,7 +50,7 @@ var portable = table{
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
-	gemm: gemmPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
+	gemm: gemmPortable, packPanel: packPanelPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 	narrow: narrowPortable, stream: streamPortable,
 }
 

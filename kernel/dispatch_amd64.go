@@ -43,7 +43,7 @@ func missing() string {
 func tableAVX2() *table {
 	t := portable
 	t.name, t.lanes = "avx2", 8
-	t.gemm, t.mulPanels, t.mulPanel = gemmAVX2, mulPanelsAVX2, mulPanelAVX2
+	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX2, packPanelAVX2, mulPanelsAVX2, mulPanelAVX2
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX2, expSumAVX2, maxAVX2, sumAVX2, dotAVX2
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX2, scaleAVX2, mulAVX2, mulAddAVX2
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX2, siluGradAVX2, swigluAVX2, swigluGradAVX2
@@ -62,7 +62,7 @@ func tableAVX2() *table {
 func tableAVX512() *table {
 	t := portable
 	t.name, t.lanes = "avx512", 16
-	t.gemm, t.mulPanels, t.mulPanel = gemmAVX512, mulPanelsAVX512, mulPanelAVX512
+	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX512, packPanelAVX512, mulPanelsAVX512, mulPanelAVX512
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX512, expSumAVX512, maxAVX512, sumAVX512, dotAVX512
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX512, scaleAVX512, mulAVX512, mulAddAVX512
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX512, siluGradAVX512, swigluAVX512, swigluGradAVX512

@@ -57,29 +57,6 @@ func (o *Operand) at(i, j int) float32 {
 	return o.Data[i*o.Stride+j]
 }
 
-// Panels is a weight matrix W (N,K) packed for multiplication: panel j holds rows 32j…32j+31 as [K][32], zero-filled at the end.
-type Panels struct {
-	N, K int
-	Data []float32
-}
-
-// PackPanels packs w (n,k), row-major.
-func PackPanels(w []float32, n, k int) *Panels {
-	p := &Panels{N: n, K: k, Data: make([]float32, (n+PanelWidth-1)/PanelWidth*PanelWidth*k)}
-	for r := range n {
-		panel := p.Data[r/PanelWidth*PanelWidth*k:]
-		for l, v := range w[r*k:][:k] {
-			panel[l*PanelWidth+r%PanelWidth] = v
-		}
-	}
-	return p
-}
-
-// Mul sets y (rows,N) = x (rows,K)·Wᵀ, with row strides ldy and ldx, over all cores where that pays. The bits are those of Gemm.
-func (p *Panels) Mul(y []float32, ldy int, x []float32, ldx, rows int) {
-	active.mulPanels(y, ldy, x, ldx, rows, p)
-}
-
 func mulPanelsPortable(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
 	for j := 0; j < p.N; j += PanelWidth {
 		mulPanelPortable(y[j:], ldy, x, ldx, rows, p.Data[j*p.K:], PanelWidth, p.K, min(PanelWidth, p.N-j), false)

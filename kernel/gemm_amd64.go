@@ -53,6 +53,10 @@ func gemmAVX2(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, paral
 	gemmBlocked(&geometryAVX2, c, ldc, a, b, m, n, k, accumulate, parallel)
 }
 
+func packPanelAVX512(dst, w []float32, rows, k int) { packPanelBy(&geometryAVX512, dst, w, rows, k) }
+
+func packPanelAVX2(dst, w []float32, rows, k int) { packPanelBy(&geometryAVX2, dst, w, rows, k) }
+
 func mulPanelsAVX512(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
 	mulPanelsBlocked(&geometryAVX512, y, ldy, x, ldx, rows, p)
 }

@@ -27,3 +27,5 @@ func (m *Memory) chunk(n int) []byte {
 	m.chunks.list = append(m.chunks.list, raw)
 	return b
 }
+
+func dropPages(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) } // a system that refuses keeps the pages

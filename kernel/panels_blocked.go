@@ -14,6 +14,18 @@ const (
 	groupChunks = 2       // chunks of panel groups a processor, so that a late worker costs half its share
 )
 
+// packPanelBy is packPanelPortable by squares of the level's vectors, whose columns beyond the last row are cleared again.
+func packPanelBy(g *geometry, dst, w []float32, rows, k int) {
+	_, _ = dst[PanelWidth*k-1], w[rows*k-1]
+	for r := 0; r < rows; r += g.lanes {
+		n := min(g.lanes, rows-r)
+		g.pack(&dst[r], 4*PanelWidth, &w[r*k], 4*k, n, k, true)
+		for l := 0; l < k && n < g.lanes; l++ {
+			clear(dst[l*PanelWidth+r+n:][:g.lanes-n])
+		}
+	}
+}
+
 func mulPanelsBlocked(g *geometry, y []float32, ldy int, x []float32, ldx, rows int, w *Panels) {
 	if rows <= 0 || w.N <= 0 {
 		return

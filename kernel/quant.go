@@ -68,14 +68,22 @@ func NewQuantPanels(f PanelFormat, n, k int, m *Memory) *QuantPanels {
 // group with NaN or Inf becomes NaN. Packing the values of packed weights gives the same bytes.
 func Quantize(f PanelFormat, w []float32, n, k int, m *Memory) *QuantPanels {
 	checkSize(w, n, k)
+	return QuantizeRows(f, DenseRows(w, k), n, k, m)
+}
+
+// QuantizeRows is Quantize for a matrix (n,k) that need not be in memory as a whole.
+func QuantizeRows(f PanelFormat, rows Rows, n, k int, m *Memory) *QuantPanels {
 	p := NewQuantPanels(f, n, k, m)
 	width, size := f.width(), roundUp(k, superblock)/superblock*f.block()
-	Parallel((n+width-1)/width, func(i int) {
+	eachPanel(rows, n, k, width, func(i int, w []float32, rows int) {
 		panel := p.Data[i*size:][:size]
-		rows := min(width, n-i*width)
+		if f == BF16 && k%brainVector == 0 {
+			packBrainPanel(panel, w, rows, k)
+			return
+		}
 		for r := range width {
 			if r < rows {
-				p.encode(panel, r, w[(i*width+r)*k:][:k])
+				p.encode(panel, r, w[r*k:][:k])
 			} else {
 				p.encode(panel, r, nil)
 			}
@@ -83,6 +91,20 @@ func Quantize(f PanelFormat, w []float32, n, k int, m *Memory) *QuantPanels {
 	})
 	runtime.KeepAlive(m)
 	return p
+}
+
+// brainVector is the multiple of numbers that a level rounds to bf16 at a time.
+const brainVector = 16
+
+// packBrainPanel writes a panel of bf16, zeros before: it is that of float32 with pairs of bf16 for numbers.
+func packBrainPanel(panel []byte, w []float32, rows, k int) {
+	s := packScratch.get()
+	s.data = grow(s.data, rows*k/2)
+	for r := range rows {
+		active.narrow[BF16].activations(bytesOf(s.data[r*k/2:][:k/2]), w[r*k:][:k])
+	}
+	active.packPanel(floatsOf(panel)[:PanelWidth*k/2], s.data, rows, k/2)
+	packScratch.put(s)
 }
 
 func checkSize(w []float32, n, k int) {

@@ -11,8 +11,9 @@ type Linear struct {
 	packed       autograd.Weight // nil until Pack
 }
 
+// newLinear returns a layer whose Weight has no numbers yet.
 func newLinear(out, in int, bias bool) *Linear {
-	l := &Linear{Weight: tensor.New(out, in)}
+	l := &Linear{Weight: tensor.Shaped(out, in)}
 	if bias {
 		l.Bias = tensor.New(out)
 	}

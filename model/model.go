@@ -19,7 +19,8 @@ type Model struct {
 	head        *Linear // its Weight is EmbedTokens when the embeddings are tied
 	rope        *ropeTable
 	format      quant.Format  // of the packed weights
-	embedded    *quant.Matrix // the embeddings where they are packed narrow
+	frozen      bool          // the matrices are there only packed
+	embedded    *quant.Matrix // the embeddings where they are there packed
 }
 
 // Block is one decoder layer. MLPNorm and MLP are nil in pure models of Mamba's authors.
@@ -31,13 +32,43 @@ type Block struct {
 
 // New returns a model of the configuration's shape with zero weights and unit norms.
 func New(c Config) (*Model, error) {
+	m, err := newShape(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range m.linears {
+		l.Weight.Data = make([]float32, tensor.Size(l.Weight.Shape))
+	}
+	return m, nil
+}
+
+// NewFrozen returns a model for inference alone, whose matrices will be in format f: PackFrom gives them to it, and until then, as for ever
+// in float32, they have no numbers. What Params yields with Data is the caller's to fill before, matrices that are float32 in every format
+// among it.
+func NewFrozen(c Config, f quant.Format) (*Model, error) {
+	m, err := newShape(c)
+	if err != nil {
+		return nil, err
+	}
+	m.format, m.frozen = f, true
+	for name, l := range m.linears {
+		unpacked := f == quant.F32 && l.Weight == m.EmbedTokens && l != m.head // products never read it
+		if unpacked || m.formatOf(name, l, quant.Q4) == quant.F32 {
+			l.Weight.Data = make([]float32, tensor.Size(l.Weight.Shape))
+		}
+	}
+	return m, nil
+}
+
+// newShape returns a model whose matrices have no numbers.
+func newShape(c Config) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Model{Config: c, EmbedTokens: tensor.New(c.VocabSize, c.HiddenSize), Norm: newNorm(c.HiddenSize, c.RMSNormEps), rope: newRopeTable(&c)}
+	m := &Model{Config: c, EmbedTokens: tensor.Shaped(c.VocabSize, c.HiddenSize), Norm: newNorm(c.HiddenSize, c.RMSNormEps), rope: newRopeTable(&c)}
 	m.head = &Linear{Weight: m.EmbedTokens}
 	if !c.TieWordEmbeddings {
-		m.head.Weight = tensor.New(c.VocabSize, c.HiddenSize)
+		m.head.Weight = tensor.Shaped(c.VocabSize, c.HiddenSize)
 	}
 	for i := range c.NumHiddenLayers {
 		m.Blocks = append(m.Blocks, newBlock(&c, i))
@@ -191,6 +222,7 @@ func (m *Model) NumParams() int {
 
 // Train gives a gradient to the weights that trainable accepts and takes it from all others.
 func (m *Model) Train(trainable func(name string) bool) {
+	m.mustHaveNumbers()
 	for name, p := range m.Params {
 		p.Grad = nil
 		if trainable(name) {

@@ -10,9 +10,9 @@ import (
 )
 
 // Pack lays the weights out for inference: products read packed panels from here on. Weights that change afterwards need another Pack.
-// A model that PackAs made narrow stays as it is.
+// A model that PackAs made narrow stays as it is, and so does a frozen one.
 func (m *Model) Pack() {
-	if m.format == quant.F32 {
+	if m.format == quant.F32 && !m.frozen {
 		m.PackAs(quant.F32)
 	}
 }
@@ -20,28 +20,32 @@ func (m *Model) Pack() {
 // PackAs is Pack in a format: products, and the embeddings' rows, then have its precision. With Q4, embeddings and output layer are Q8. Norms,
 // convolutions, A, D and Mamba's projection of Δ stay f32. Training reads the float32 weights in any case.
 func (m *Model) PackAs(f quant.Format) {
+	m.mustHaveNumbers()
 	memory := new(kernel.Memory)
-	m.packWith(f, func(name string, l *Linear, g quant.Format) autograd.Weight {
-		out, in := l.Weight.Shape[0], l.Weight.Shape[1]
-		if g == quant.F32 {
-			return autograd.Packed{Panels: kernel.PackPanels(l.Weight.Data, out, in)}
-		}
-		return quant.Quantize(l.Weight.Data, out, in, g, memory)
+	m.format = f
+	_ = m.packWith(func(name string, l *Linear, g quant.Format) (quant.Matrix, error) {
+		return quant.Quantize(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1], g, memory), nil
 	})
+}
+
+// mustHaveNumbers refuses what a frozen model cannot do.
+func (m *Model) mustHaveNumbers() {
+	if m.frozen {
+		panic("model: the model is for inference alone: its float32 weights are not in memory")
+	}
 }
 
 // Format returns the format that the weights are packed in, F32 also before Pack.
 func (m *Model) Format() quant.Format { return m.format }
 
-// PackFrom is PackAs with the narrow matrices given, by the names of Params, rather than made. It drops their float32 weights: the model is
-// then good for inference alone.
-func (m *Model) PackFrom(f quant.Format, matrices map[string]quant.Matrix) {
-	m.packWith(f, func(name string, l *Linear, g quant.Format) autograd.Weight {
-		if g == quant.F32 {
-			return autograd.Packed{Panels: kernel.PackPanels(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1])}
+// PackFrom gives a model of NewFrozen its matrices, (out, in) in format g, by the names of Params and in their order. It returns the first
+// error of matrix.
+func (m *Model) PackFrom(matrix func(name string, out, in int, g quant.Format) (quant.Matrix, error)) error {
+	return m.packWith(func(name string, l *Linear, g quant.Format) (quant.Matrix, error) {
+		if l.Weight.Data != nil {
+			return quant.Quantize(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1], g, nil), nil
 		}
-		l.Weight.Data = nil
-		return matrices[name]
+		return matrix(name, l.Weight.Shape[0], l.Weight.Shape[1], g)
 	})
 }
 
@@ -73,27 +77,30 @@ func (m *Model) Matrices(yield func(name string, x quant.Matrix) bool) {
 		if l.Weight == m.EmbedTokens && m.embedded != nil {
 			x, ok = *m.embedded, true
 		}
-		if ok && !yield(name, x) {
+		if ok && x.Format() != quant.F32 && !yield(name, x) {
 			return
 		}
 	}
 }
 
 // packWith packs every matrix in the form that pack returns.
-func (m *Model) packWith(f quant.Format, pack func(name string, l *Linear, g quant.Format) autograd.Weight) {
-	m.format, m.embedded = f, nil
+func (m *Model) packWith(pack func(name string, l *Linear, g quant.Format) (quant.Matrix, error)) error {
+	m.embedded = nil
 	for name, l := range m.linears {
-		g := m.formatOf(name, l, f)
-		if l.Weight == m.EmbedTokens && l != m.head { // a stand-in: products never read these
-			if g != quant.F32 {
-				x := pack(name, l, g).(quant.Matrix)
-				m.embedded = &x
-			}
+		g := m.formatOf(name, l, m.format)
+		embedding, standIn := l.Weight == m.EmbedTokens, l.Weight == m.EmbedTokens && l != m.head
+		if standIn && g == quant.F32 { // rows are read as they are, products never
 			continue
 		}
-		l.packed = pack(name, l, g)
-		if x, ok := l.packed.(quant.Matrix); ok && l.Weight == m.EmbedTokens {
+		x, err := pack(name, l, g)
+		if err != nil {
+			return err
+		}
+		if embedding && (g != quant.F32 || m.frozen) {
 			m.embedded = &x
+		}
+		if !standIn {
+			l.packed = x
 		}
 	}
 	for _, b := range m.Blocks {
@@ -101,6 +108,7 @@ func (m *Model) packWith(f quant.Format, pack func(name string, l *Linear, g qua
 			x.pack()
 		}
 	}
+	return nil
 }
 
 // linears yields the model's matrices by the names of their weights in Params: the embeddings (the head, where they are tied, else a

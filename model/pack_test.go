@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"krait/autograd"
 	"krait/quant"
+	"krait/tensor"
 )
 
 var narrow = []quant.Format{quant.BF16, quant.Q8, quant.Q4}
@@ -68,12 +70,7 @@ func TestPackAs(t *testing.T) {
 				}
 			}
 			checkMatrices(t, m, f, tied)
-			restored := packable(t, tied)
-			matrices := map[string]quant.Matrix{}
-			for name, x := range m.Matrices {
-				matrices[name] = x
-			}
-			restored.PackFrom(f, matrices)
+			restored := frozen(t, m, f)
 			if !slices.Equal(logits(restored, tokens), got) || restored.NumParams() != m.NumParams() {
 				t.Errorf("%v, tied %v: a model of the same matrices is another", f, tied)
 			}
@@ -83,6 +80,74 @@ func TestPackAs(t *testing.T) {
 			}
 		}
 	}
+}
+
+// frozen returns a model for inference that is packed from the weights of m.
+func frozen(t *testing.T, m *Model, f quant.Format) *Model {
+	t.Helper()
+	z, err := NewFrozen(m.Config, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := map[string]*tensor.Tensor{}
+	for name, p := range m.Params {
+		from[name] = p
+	}
+	matrices := map[string]bool{}
+	for name, p := range z.Params {
+		if p.Data == nil {
+			matrices[name] = true
+			continue
+		}
+		copy(p.Data, from[name].Data)
+	}
+	err = z.PackFrom(func(name string, out, in int, g quant.Format) (quant.Matrix, error) {
+		if !matrices[name] {
+			t.Errorf("%v: %s has numbers and is packed", f, name)
+		}
+		delete(matrices, name)
+		return quant.Quantize(from[name].Data, out, in, g, nil), nil
+	})
+	if err != nil || len(matrices) > 0 {
+		t.Fatalf("%v: %v; never packed: %v", f, err, matrices)
+	}
+	return z
+}
+
+// TestFrozen: a model without float32 matrices computes the bits of one that has them, and says what it cannot do.
+func TestFrozen(t *testing.T) {
+	tokens := []int32{5, 9, 70, 0, 1, 2, 33}
+	for _, tied := range []bool{true, false} {
+		for _, f := range append([]quant.Format{quant.F32}, narrow...) {
+			m := packable(t, tied)
+			m.PackAs(f)
+			z := frozen(t, m, f)
+			z.Pack()
+			if z.Format() != f || z.NumParams() != m.NumParams() || !slices.Equal(logits(z, tokens), logits(m, tokens)) {
+				t.Errorf("%v, tied %v: frozen, it is another model", f, tied)
+			}
+			mustPanic(t, "PackAs", func() { z.PackAs(f) })
+			mustPanic(t, "Train", func() { z.Train(func(string) bool { return true }) })
+		}
+	}
+	z, err := NewFrozen(packable(t, true).Config, quant.Q8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	if err := z.PackFrom(func(string, int, int, quant.Format) (quant.Matrix, error) { return quant.Matrix{}, broken }); err != broken {
+		t.Error("the error of a matrix was lost:", err)
+	}
+}
+
+func mustPanic(t *testing.T, what string, f func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Errorf("a frozen model allows %s", what)
+		}
+	}()
+	f()
 }
 
 func distance(a, b []float32) float32 {

@@ -69,26 +69,41 @@ type Matrix struct {
 // Quantize packs w (out, in), row-major. An element's error is at most half a step of its group; packing the values of a Matrix again gives
 // the same Matrix. The memory may be shared by several matrices; nil means one of its own.
 func Quantize(w []float32, out, in int, f Format, memory *kernel.Memory) Matrix {
-	if f == F32 {
-		return Matrix{wide: kernel.PackPanels(w, out, in)}
-	}
+	return Pack(kernel.DenseRows(w, in), out, in, f, memory)
+}
+
+// Pack is Quantize for weights (out, in) that need not be in memory as a whole.
+func Pack(rows kernel.Rows, out, in int, f Format, memory *kernel.Memory) Matrix {
 	if memory == nil {
 		memory = new(kernel.Memory)
 	}
-	return Matrix{format: f, narrow: kernel.Quantize(f.panels(), w, out, in, memory)}
+	if f == F32 {
+		return Matrix{wide: kernel.PackRows(rows, out, in, memory)}
+	}
+	return Matrix{format: f, narrow: kernel.QuantizeRows(f.panels(), rows, out, in, memory)}
 }
 
 // FromBytes copies a Matrix (out, in) of a narrow format from what Data returned.
 func FromBytes(data []byte, out, in int, f Format, memory *kernel.Memory) (Matrix, error) {
+	x, err := View(data, out, in, f)
+	if err != nil {
+		return x, err
+	}
+	p := kernel.NewQuantPanels(f.panels(), out, in, memory)
+	const piece = 1 << 20
+	kernel.Parallel((len(data)+piece-1)/piece, func(i int) { copy(p.Data[i*piece:min((i+1)*piece, len(data))], data[i*piece:]) })
+	return Matrix{format: f, narrow: p}, nil
+}
+
+// View returns a Matrix (out, in) of a narrow format that reads its values from what Data returned.
+func View(data []byte, out, in int, f Format) (Matrix, error) {
 	if f == F32 {
 		return Matrix{}, fmt.Errorf("f32 weights are not kept as panels")
 	}
 	if want := f.Bytes(out, in); len(data) != want {
 		return Matrix{}, fmt.Errorf("%d bytes, a matrix (%d, %d) of %v has %d", len(data), out, in, f, want)
 	}
-	p := kernel.NewQuantPanels(f.panels(), out, in, memory)
-	copy(p.Data, data)
-	return Matrix{format: f, narrow: p}, nil
+	return Matrix{format: f, narrow: &kernel.QuantPanels{Format: f.panels(), N: out, K: in, Data: data}}, nil
 }
 
 // Format returns the number format.
@@ -125,9 +140,17 @@ func (m Matrix) Row(dst []float32, r int) {
 		m.narrow.Row(dst, r)
 		return
 	}
-	panel := m.wide.Data[r/kernel.PanelWidth*kernel.PanelWidth*m.wide.K:]
-	for l := range dst {
-		dst[l] = panel[l*kernel.PanelWidth+r%kernel.PanelWidth]
+	m.wide.Row(dst, r)
+}
+
+// Rows returns the values of W, row by row.
+func (m Matrix) Rows() kernel.Rows {
+	_, in := m.Dims()
+	return func(scratch []float32, lo, hi int) []float32 {
+		for r := lo; r < hi; r++ {
+			m.Row(scratch[(r-lo)*in:][:in], r)
+		}
+		return scratch
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 // DType is an element type as the format spells it. Names this package does not know are kept as they are.
@@ -69,6 +70,17 @@ func Float32s(dst []float32, t Tensor) error {
 	}
 	return nil
 }
+
+// Float32View returns the elements of t where they lie, if they are float32 in the order of this machine.
+func Float32View(t Tensor) ([]float32, bool) {
+	p := unsafe.Pointer(unsafe.SliceData(t.Data))
+	if t.DType != F32 || len(t.Data)%4 != 0 || uintptr(p)%4 != 0 || !littleEndian {
+		return nil, false
+	}
+	return unsafe.Slice((*float32)(p), len(t.Data)/4), true
+}
+
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // EncodeFloat32s returns src as little-endian elements of dtype, which must be F32, BF16 or F16 (it panics otherwise).
 // BF16 and F16 round to nearest even; a NaN stays a NaN.

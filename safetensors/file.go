@@ -8,12 +8,14 @@ import (
 	"os"
 )
 
-// Tensor is one named array. Data is little-endian and row-major; read from a file, it aliases the file's memory.
+// Tensor is one named array. Data is little-endian and row-major; read from a file, it aliases the file's memory, and Mapped tells that the
+// system can read it from there again.
 type Tensor struct {
-	Name  string
-	DType DType
-	Shape []int
-	Data  []byte
+	Name   string
+	DType  DType
+	Shape  []int
+	Data   []byte
+	Mapped bool
 }
 
 // Len returns the number of elements, the product of the shape.
@@ -64,6 +66,9 @@ func Open(path string) (*File, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), release())
 	}
 	f.release = release
+	for i := range f.tensors {
+		f.tensors[i].Mapped = true
+	}
 	return f, nil
 }
 

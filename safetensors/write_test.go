@@ -53,7 +53,7 @@ func TestRealFileComesBackTheSame(t *testing.T) {
 func small(names ...string) []Tensor {
 	var tensors []Tensor
 	for i, name := range names {
-		tensors = append(tensors, Tensor{name, F32, []int{2}, EncodeFloat32s(F32, []float32{float32(i), 0.5})})
+		tensors = append(tensors, Tensor{Name: name, DType: F32, Shape: []int{2}, Data: EncodeFloat32s(F32, []float32{float32(i), 0.5})})
 	}
 	return tensors
 }
@@ -112,8 +112,8 @@ func TestWriteRefuses(t *testing.T) {
 		"taken":     small("a", "a"),
 		"is taken":  small(metadataKey),
 		"UTF-8":     small("\xff"),
-		"dimension": {{"a", F32, []int{-1, -2}, make([]byte, 8)}},
-		"overflows": {{"a", F32, []int{1 << 62, 4}, nil}},
+		"dimension": {{Name: "a", DType: F32, Shape: []int{-1, -2}, Data: make([]byte, 8)}},
+		"overflows": {{Name: "a", DType: F32, Shape: []int{1 << 62, 4}}},
 	} {
 		if err := Write(filepath.Join(dir, "x"), tensors, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)

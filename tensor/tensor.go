@@ -17,6 +17,9 @@ type Tensor struct {
 // New returns a zero tensor without gradient.
 func New(shape ...int) *Tensor { return Of(make([]float32, Size(shape)), shape...) }
 
+// Shaped returns a tensor without numbers, Data being nil.
+func Shaped(shape ...int) *Tensor { return &Tensor{Shape: shape} }
+
 // Of wraps data; its length must be the product of shape.
 func Of(data []float32, shape ...int) *Tensor {
 	if len(data) != Size(shape) {

@@ -205,7 +205,7 @@ func (f *File) Tensor(name string) (safetensors.Tensor, bool) {
 	switch {
 	case elements == 0:
 	case contiguous:
-		out.Data = storage[t.offset*size:][:elements*size]
+		out.Data, out.Mapped = storage[t.offset*size:][:elements*size], f.release != nil
 	default:
 		out.Data = t.gather(storage, elements)
 	}

@@ -72,11 +72,8 @@ func withTokenizer(name string, c *checkpoint.Checkpoint) (*loaded, error) {
 	if !l.HasTokenizer() {
 		return l, nil
 	}
-	if l.tokenizer, err = loadTokenizer(name); err != nil {
-		return nil, err
-	}
-	if n, vocab := l.tokenizer.VocabSize(), l.Model.Config.VocabSize; n > vocab {
-		return nil, fmt.Errorf("load %s: the tokenizer has %d tokens, the model's vocabulary %d", name, n, vocab)
+	if l.tokenizer, err = c.Tokenizer(); err != nil {
+		return nil, fmt.Errorf("load the tokenizer of %s: %w", name, err)
 	}
 	return l, nil
 }
