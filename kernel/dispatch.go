@@ -88,7 +88,7 @@ func find(name string) *table {
 	return nil
 }
 
-// Level names the implementation in use: portable, avx2 or avx512.
+// Level names the implementation in use: portable, avx2, avx512 or neon.
 func Level() string { return active.name }
 
 // Why says in a phrase how the level was chosen, and what the processor, the system or the build lacks for a better one.

@@ -141,20 +141,26 @@ func sameBits(t *testing.T, what string, got, want []float32) {
 }
 
 func TestGemmShapes(t *testing.T) {
+	large := [][3]int{{16, 8, 16}, {64, 64, 64}, {97, 101, 390}, {200, 172, 64}, {64, 172, 900}, {3, 300, 800}, {1, 500, 385}, {2, 129, 384},
+		{300, 260, 70}, {130, 1600, 20}, {100, 64, 1100}, {40, 200, 1024}}
+	step, random := 1, 20
+	if testing.Short() { // an emulated processor takes a minute for all of it
+		large, step, random = large[:2], 3, 2
+		large = append(large, [3]int{41, 65, 390}, [3]int{1, 200, 385}, [3]int{70, 130, 20})
+	}
 	onLevels(t, func(t *testing.T) {
 		rng := seeded(t)
-		for m := 1; m <= 33; m++ {
+		for m := 1; m <= 33; m += step {
 			testShape(t, rng, m, 1+rng.IntN(70), 1+rng.IntN(40))
 		}
-		for n := 1; n <= 70; n++ {
+		for n := 1; n <= 70; n += step {
 			testShape(t, rng, 1+rng.IntN(30), n, 1+rng.IntN(40))
 		}
-		for _, s := range [][3]int{{16, 8, 16}, {64, 64, 64}, {97, 101, 390}, {200, 172, 64}, {64, 172, 900}, {3, 300, 800}, {1, 500, 385}, {2, 129, 384},
-			{300, 260, 70}, {130, 1600, 20}, {100, 64, 1100}, {40, 200, 1024}} {
+		for _, s := range large {
 			testShape(t, rng, s[0], s[1], s[2])
 		}
-		for range 20 {
-			testShape(t, rng, 1+rng.IntN(100), 1+rng.IntN(150), 1+rng.IntN(400))
+		for range random {
+			testShape(t, rng, 1+rng.IntN(100), 1+rng.IntN(150), 1+rng.IntN(400/step))
 		}
 	})
 }
@@ -197,6 +203,9 @@ func TestProductBits(t *testing.T) {
 	onLevels(t, func(t *testing.T) {
 		rng := seeded(t)
 		for _, k := range []int{1, 7, 64, 172, 384, 385, 576, 1536, 2048} {
+			if testing.Short() && k > 400 {
+				break
+			}
 			const m, n = 61, 203
 			a, w := operand(rng, m, k, 0, false), operand(rng, k, n, 0, true)
 			want := make([]float32, m*n)

@@ -1,4 +1,4 @@
-//go:build amd64 && !purego
+//go:build (amd64 || arm64) && !purego
 
 package kernel
 
@@ -28,7 +28,7 @@ func gatedRMSNormBy(group func(y, x, z, w []float32, eps float32) float32, row8 
 		dim := groups * p
 		for r := range rows {
 			yr, xr, zr, wr, sr := y[r*dim:][:dim], x[r*dim:][:dim], z[r*ldz:][:dim], w[:dim], rstd[r*groups:][:groups]
-			if p == 8 {
+			if p == 8 && row8 != nil {
 				row8(yr, sr, xr, zr, wr, eps)
 				continue
 			}
@@ -45,7 +45,7 @@ func gatedRMSNormGradBy(group func(dx, dz, dw, dy, x, z, w []float32, rstd float
 		dim := groups * p
 		for r := range rows {
 			dxr, dzr, dyr, xr, zr, sr := dx[r*dim:][:dim], dz[r*ldz:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim], z[r*ldz:][:dim], rstd[r*groups:][:groups]
-			if p == 8 {
+			if p == 8 && row8 != nil {
 				row8(dxr, dzr, dw[:dim], dyr, xr, zr, w[:dim], sr)
 				continue
 			}
@@ -66,6 +66,7 @@ func ropeBy(row, row8, row4 func(x, cos, sin []float32, heads int, sign float32)
 		}
 		row := row
 		switch {
+		case row4 == nil: // one kernel for all
 		case half == 4:
 			row = row4
 		case half%16 == 8:

@@ -50,6 +50,9 @@ func (b *body) sigmoid(x val) val {
 	e := b.expBelow(b.op("VORPS", x, val{mem: b.bits("signMask", 0x80000000)}))
 	d := b.add(e, b.c("one", 1))
 	r := b.reciprocal(d)
+	if b.arm {
+		return b.neonIfNegative(x, b.mul(r, e), r)
+	}
 	if b.lanes == 8 {
 		return b.raw("VBLENDVPS %s, %s, %s, %s", x, b.mul(r, e), r)
 	}
@@ -60,7 +63,7 @@ func (b *body) sigmoid(x val) val {
 
 // reciprocal is 1/d for d of moderate size. On AVX-512 an estimate of 14 bits and a Newton step cost half of a division.
 func (b *body) reciprocal(d val) val {
-	if b.lanes == 8 {
+	if b.lanes < 16 {
 		return b.div(b.c("one", 1), d)
 	}
 	r := b.unary("VRCP14PS", d)
@@ -69,7 +72,7 @@ func (b *body) reciprocal(d val) val {
 
 // sqrt is √v for v ≥ 0; on AVX-512 by an estimate of 1/√v and a Newton step, exact 0 at 0 and too small below 1e-36.
 func (b *body) sqrt(v val) val {
-	if b.lanes == 8 {
+	if b.lanes < 16 {
 		return b.unary("VSQRTPS", v)
 	}
 	return b.mul(v, b.inverseSqrt(b.op("VMAXPS", b.c("sqrtMin", 1e-36), v)))
@@ -77,7 +80,7 @@ func (b *body) sqrt(v val) val {
 
 // inverseSqrt is 1/√v for v > 0.
 func (b *body) inverseSqrt(v val) val {
-	if b.lanes == 8 {
+	if b.lanes < 16 {
 		return b.div(b.c("one", 1), b.unary("VSQRTPS", v))
 	}
 	r := b.unary("VRSQRT14PS", v)
@@ -185,7 +188,7 @@ func (g *gen) scalars() {
 		b.store(e, "DI")
 		b.accumulate(g.pin(1), b.fill(e, b.c("zero", 0)), val{})
 	})
-	g.f("VMOVSS %s, %s", g.reduce("VADDPS", 1), g.args["ret"])
+	g.result(g.reduce("VADDPS", 1))
 	g.ret()
 }
 
@@ -196,11 +199,11 @@ func (g *gen) reductions() {
 	g.load("x", "SI")
 	g.load("len x", "CX")
 	for i := range chains {
-		g.f("VMOVUPS %s, %s", minusInf.mem, g.v(fixed(g.pin(i))))
+		g.fillPin(i, minusInf)
 	}
 	g.elements(chains, chains, func(b *body) { b.assign("VMAXPS", g.pin(b.copy), b.fill(b.load("SI"), minusInf)) })
 	g.sumPins("VMAXPS", 0, chains)
-	g.f("VMOVSS %s, %s", g.reduce("VMAXPS", 0), g.args["ret"])
+	g.result(g.reduce("VMAXPS", 0))
 	g.ret()
 	for _, name := range []string{"sum", "dot"} {
 		params := map[string]string{"sum": "x []float32", "dot": "x, y []float32"}[name]
@@ -220,16 +223,38 @@ func (g *gen) reductions() {
 			b.accumulate(g.pin(b.copy), x, y)
 		})
 		g.sumPins("VADDPS", 0, chains)
-		g.f("VMOVSS %s, %s", g.reduce("VADDPS", 0), g.args["ret"])
+		g.result(g.reduce("VADDPS", 0))
 		g.ret()
 	}
 }
 
+// Fixed registers of adamw.
+const beta1, rest1, beta2, rest2, scale, eps, perC2, keep, rate = 0, 1, 2, 3, 4, 5, 6, 7, 8
+
 // adamw: p·(1-lr·wd) - (lr/c1)·m / (√(v/c2) + eps).
 func (g *gen) adamw() {
-	const beta1, rest1, beta2, rest2, scale, eps, perC2, keep, rate = 0, 1, 2, 3, 4, 5, 6, 7, 8
 	g.function("adamw"+g.name, "p, m, v, g []float32, s AdamWStep", "", "")
 	g.streams("p", "m", "v", "g")
+	if g.arm {
+		g.neonAdamW()
+	} else {
+		g.adamwScalars()
+	}
+	g.elements(g.unroll(2, 1), 9, func(b *body) {
+		grad := b.mul(b.load("R9"), g.pin(scale))
+		m := b.fma(grad, g.pin(rest1), b.mul(b.load("SI"), g.pin(beta1)))
+		v := b.fma(b.mul(grad, grad), g.pin(rest2), b.mul(b.load("R8"), g.pin(beta2)))
+		b.store(m, "SI")
+		b.store(v, "R8")
+		d := b.add(b.sqrt(b.mul(v, g.pin(perC2))), g.pin(eps))
+		step := b.mul(b.mul(m, g.pin(rate)), b.reciprocal(d))
+		b.store(b.sub(b.mul(b.load("DI"), g.pin(keep)), step), "DI")
+	})
+	g.ret()
+}
+
+// adamwScalars fills the fixed registers of adamw.
+func (g *gen) adamwScalars() {
 	one := g.constant("one", 1)
 	scalar := func(pin int, ops ...string) { // leaves the scalar in X0
 		for _, op := range ops {
@@ -247,15 +272,4 @@ func (g *gen) adamw() {
 	scalar(perC2, "VMOVSS "+one+", X0", "VDIVSS "+g.args["C2"]+", X0, X0")
 	scalar(keep, "VMOVSS "+one+", X0", "VMOVSS "+g.args["LR"]+", X1", "VMULSS "+g.args["WeightDecay"]+", X1, X1", "VSUBSS X1, X0, X0")
 	scalar(rate, arg("LR"), "VDIVSS "+g.args["C1"]+", X0, X0")
-	g.elements(g.unroll(2, 1), 9, func(b *body) {
-		grad := b.mul(b.load("R9"), g.pin(scale))
-		m := b.fma(grad, g.pin(rest1), b.mul(b.load("SI"), g.pin(beta1)))
-		v := b.fma(b.mul(grad, grad), g.pin(rest2), b.mul(b.load("R8"), g.pin(beta2)))
-		b.store(m, "SI")
-		b.store(v, "R8")
-		d := b.add(b.sqrt(b.mul(v, g.pin(perC2))), g.pin(eps))
-		step := b.mul(b.mul(m, g.pin(rate)), b.reciprocal(d))
-		b.store(b.sub(b.mul(b.load("DI"), g.pin(keep)), step), "DI")
-	})
-	g.ret()
 }

@@ -8,18 +8,19 @@ type level struct {
 	lanes int    // float32 lanes of a vector
 	regs  int    // vector registers
 	reg   string // prefix of their names
+	arm   bool   // arm64
 }
 
 var (
-	avx512 = level{"AVX512", 16, 32, "Z"}
-	avx2   = level{"AVX2", 8, 16, "Y"}
+	avx512 = level{name: "AVX512", lanes: 16, regs: 32, reg: "Z"}
+	avx2   = level{name: "AVX2", lanes: 8, regs: 16, reg: "Y"}
 )
 
 func (l level) bytes() int { return 4 * l.lanes }
 
-// unroll chooses by level the number of copies of a loop's body that the registers allow.
+// unroll chooses by level the number of copies of a loop's body that the registers allow: 32 or 16 of them.
 func (l level) unroll(avx512, avx2 int) int {
-	if l.lanes == 16 {
+	if l.regs == 32 {
 		return avx512
 	}
 	return avx2
@@ -30,6 +31,10 @@ func (l level) v(i int) string { return fmt.Sprintf("%s%d", l.reg, i) }
 
 // zero clears vector register i.
 func (g *gen) zero(i int) {
+	if g.arm {
+		g.f("VEOR V%d.B16, V%[1]d.B16, V%[1]d.B16", i)
+		return
+	}
 	if g.lanes == 16 {
 		g.f("VPXORD %s, %[1]s, %[1]s", g.v(i))
 		return

@@ -1,5 +1,5 @@
 // Command gen writes the kernels' assembly and its Go declarations. Each kernel is written once, for a vector level; what the levels
-// do differently (width, masks, broadcasts from memory) is in level.go.
+// do differently (width, masks, broadcasts from memory) is in level.go, and what arm64 does differently in the files arm64….go.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	dir := flag.String("dir", ".", "directory to write kernel_amd64.s and stubs_amd64.go to")
+	dir := flag.String("dir", ".", "directory to write the files kernel_….s and stubs_….go to")
 	flag.Parse()
 	for name, text := range generate() {
 		if err := os.WriteFile(filepath.Join(*dir, name), []byte(text), 0o644); err != nil {
@@ -33,5 +33,13 @@ func generate() map[string]string {
 		g.stream()
 	}
 	g.rope4()
-	return map[string]string{"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations()}
+	arm := newGen()
+	arm.level = neonLevel
+	arm.neonGemm()
+	arm.elementwise()
+	arm.norms()
+	arm.rope()
+	return map[string]string{
+		"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations(), "kernel_arm64.s": arm.assembly(), "stubs_arm64.go": arm.declarations(),
+	}
 }

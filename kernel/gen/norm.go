@@ -7,6 +7,10 @@ import "strings"
 func (g *gen) rstd(length string) {
 	x := g.reduce("VADDPS", 0)
 	g.load("len "+length, "CX")
+	if g.arm {
+		g.neonRstd()
+		return
+	}
 	g.f("VXORPS X1, X1, X1")
 	g.f("VCVTSI2SSQ CX, X1, X1")
 	g.f("VDIVSS X1, %s, %[1]s", x)
@@ -23,6 +27,11 @@ func (g *gen) rstd(length string) {
 func (g *gen) normGradScalars(length string) {
 	x := g.reduce("VADDPS", 0)
 	g.load("len "+length, "CX")
+	if g.arm {
+		g.neonNormGrad()
+		g.broadcastArg("rstd", 1)
+		return
+	}
 	g.f("VXORPS X1, X1, X1")
 	g.f("VCVTSI2SSQ CX, X1, X1")
 	g.f("VDIVSS X1, %s, %[1]s", x)
@@ -60,8 +69,10 @@ func (g *gen) norms() {
 	g.ret()
 	g.gatedGroup()
 	g.gatedGroupGrad()
-	g.gatedRow8()
-	g.gatedRow8Grad()
+	if !g.arm { // four lanes hold half of a group of eight
+		g.gatedRow8()
+		g.gatedRow8Grad()
+	}
 }
 
 // gatedGroup is one group of GatedRMSNorm.
@@ -215,20 +226,35 @@ func (g *gen) rope() {
 	g.load("sin", "R9")
 	g.load("heads", "BX")
 	g.load("len cos", "AX")
-	g.f("LEAQ (DI)(AX*4), SI")
+	if g.arm {
+		g.f("ADD R19<<2, R0, R1")
+	} else {
+		g.f("LEAQ (DI)(AX*4), SI")
+	}
 	g.broadcastArg("sign", 0)
 	head := g.newLabel("head")
 	g.label(head)
-	g.f("MOVQ AX, CX")
+	if g.arm {
+		g.f("MOVD R19, R8")
+	} else {
+		g.f("MOVQ AX, CX")
+	}
 	g.elements(2, 1, func(b *body) {
 		lo, hi, cos, sin := b.load("DI"), b.load("SI"), b.load("R8"), b.mul(b.load("R9"), g.pin(0))
 		b.store(b.fnma(hi, sin, b.mul(lo, cos)), "DI")
 		b.store(b.fma(lo, sin, b.mul(hi, cos)), "SI")
 	})
-	g.f("LEAQ (DI)(AX*8), DI")
-	g.f("LEAQ (SI)(AX*8), SI")
-	g.f("DECQ BX")
-	g.f("JNZ %s", head)
+	if g.arm {
+		g.f("ADD R19<<3, R0")
+		g.f("ADD R19<<3, R1")
+		g.f("SUBS $1, R20")
+		g.f("BNE %s", head)
+	} else {
+		g.f("LEAQ (DI)(AX*8), DI")
+		g.f("LEAQ (SI)(AX*8), SI")
+		g.f("DECQ BX")
+		g.f("JNZ %s", head)
+	}
 	g.ret()
 }
 

@@ -17,7 +17,9 @@ type instruction struct {
 	out int // virtual register, 0 for none
 	// emit writes the instruction; reg names the register of a val. fused picks the register that out shares with a dying input.
 	emit func(reg func(val) string, out string)
-	fma  string // for multiply-adds, whose form depends on which input dies: VFMADD, VFNMADD, VFMSUB
+	// early: out is written before all inputs are read, so it may not take the place of one.
+	early bool
+	fma   string // for multiply-adds, whose form depends on which input dies: VFMADD, VFNMADD, VFMSUB
 }
 
 type body struct {
@@ -25,6 +27,7 @@ type body struct {
 	code   []instruction
 	copy   int  // which of the copies side by side
 	masked bool // the tail
+	tail   int  // on arm64: its length
 	next   *int
 }
 
@@ -52,6 +55,8 @@ func (b *body) load(p string) val {
 	addr := b.address(p)
 	return b.add1(nil, func(_ func(val) string, out string) {
 		switch {
+		case b.arm:
+			b.neonMove(false, out, p)
 		case !b.masked:
 			b.f("VMOVUPS %s, %s", addr, out)
 		case b.lanes == 16:
@@ -66,6 +71,8 @@ func (b *body) store(v val, p string) {
 	addr := b.address(p)
 	b.code = append(b.code, instruction{in: []val{v}, emit: func(reg func(val) string, _ string) {
 		switch {
+		case b.arm:
+			b.neonMove(true, reg(v), p)
 		case !b.masked:
 			b.f("VMOVUPS %s, %s", reg(v), addr)
 		case b.lanes == 16:
@@ -81,7 +88,7 @@ func (b *body) c(name string, x float64) val { return val{mem: b.constant(name, 
 
 // inReg loads a memory operand into a register; several instructions take their second operand only there.
 func (b *body) inReg(v val) val {
-	if v.mem == "" {
+	if v.mem == "" || b.arm {
 		return v
 	}
 	return b.add1(nil, func(_ func(val) string, out string) { b.f("VMOVUPS %s, %s", v.mem, out) })
@@ -91,13 +98,23 @@ func (b *body) inReg(v val) val {
 func (b *body) op(mnemonic string, x, y val) val {
 	x = b.inReg(x)
 	return b.add1([]val{x, y}, func(reg func(val) string, out string) {
+		if b.arm {
+			b.neonOp(mnemonic, reg(y), reg(x), out)
+			return
+		}
 		b.f("%s %s, %s, %s", mnemonic, reg(y), reg(x), out)
 	})
 }
 
 // unary is an instruction with one source, such as VSQRTPS or, with its immediate in the mnemonic, VRNDSCALEPS $8,.
 func (b *body) unary(mnemonic string, x val) val {
-	return b.add1([]val{x}, func(reg func(val) string, out string) { b.f("%s %s, %s", mnemonic, reg(x), out) })
+	return b.add1([]val{x}, func(reg func(val) string, out string) {
+		if b.arm {
+			b.neonUnary(mnemonic, reg(x), out)
+			return
+		}
+		b.f("%s %s, %s", mnemonic, reg(x), out)
+	})
 }
 
 func (b *body) add(x, y val) val {
@@ -139,9 +156,14 @@ func (b *body) accumulate(acc, x, y val) {
 		in = append(in, y)
 	}
 	b.code = append(b.code, instruction{in: in, emit: func(reg func(val) string, _ string) {
-		if y == (val{}) {
+		switch {
+		case b.arm && y == (val{}):
+			b.w("fadd", vn(reg(acc)), vn(reg(acc)), vn(reg(x)))
+		case b.arm:
+			b.f("VFMLA %s.S4, %s.S4, %s.S4", reg(y), reg(x), reg(acc))
+		case y == (val{}):
 			b.f("VADDPS %s, %s, %s", reg(x), reg(acc), reg(acc))
-		} else {
+		default:
 			b.f("VFMADD231PS %s, %s, %s", reg(y), reg(x), reg(acc))
 		}
 	}})
@@ -150,6 +172,10 @@ func (b *body) accumulate(acc, x, y val) {
 // assign sets the fixed register acc to acc op x.
 func (b *body) assign(mnemonic string, acc, x val) {
 	b.code = append(b.code, instruction{in: []val{acc, x}, emit: func(reg func(val) string, _ string) {
+		if b.arm {
+			b.neonCombine(mnemonic, vn(reg(x)), vn(reg(acc)))
+			return
+		}
 		b.f("%s %s, %s, %s", mnemonic, reg(acc), reg(x), reg(acc))
 	}})
 }
@@ -160,6 +186,9 @@ func (b *body) fill(v, c val) val {
 		return v
 	}
 	c = b.inReg(c)
+	if b.arm {
+		return b.neonFill(v, c)
+	}
 	return b.add1([]val{v, c}, func(reg func(val) string, out string) {
 		if b.lanes == 16 {
 			b.f("VBLENDMPS %s, %s, K1, %s", reg(v), reg(c), out)
@@ -194,6 +223,10 @@ func (b *body) rawStore(format string, in ...val) {
 // elements writes the loop over the CX elements of the streams; unroll is the number of copies side by side, pins the number of
 // fixed registers. Uses DX (index), R15, CX.
 func (g *gen) elements(unroll, pins int, write func(b *body)) {
+	if g.arm {
+		g.neonElements(unroll, pins, write)
+		return
+	}
 	single, tail, done := g.newLabel("single"), g.newLabel("tail"), g.newLabel("done")
 	g.f("XORQ DX, DX")
 	loop := func(copies int, next string) {
@@ -224,10 +257,15 @@ func (g *gen) elements(unroll, pins int, write func(b *body)) {
 
 // bodies writes copies of the body, interleaved.
 func (g *gen) bodies(copies, pins int, masked bool, write func(b *body)) {
+	g.assignRegisters(g.interleave(copies, masked, 0, write), pins)
+}
+
+// interleave returns the code of copies of the body, an instruction of each in turn.
+func (g *gen) interleave(copies int, masked bool, tail int, write func(b *body)) []instruction {
 	next := 0
 	var all [][]instruction
 	for c := range copies {
-		b := &body{gen: g, copy: c, masked: masked, next: &next}
+		b := &body{gen: g, copy: c, masked: masked, tail: tail, next: &next}
 		write(b)
 		all = append(all, b.code)
 	}
@@ -237,7 +275,7 @@ func (g *gen) bodies(copies, pins int, masked bool, write func(b *body)) {
 			code = append(code, one[i])
 		}
 	}
-	g.assignRegisters(code, pins)
+	return code
 }
 
 // assignRegisters writes the code with hardware registers: a virtual register lives from its definition to its last use.
@@ -351,19 +389,40 @@ func (g *gen) clearPins(from, to int) {
 
 // broadcastArg fills fixed register i with a float32 argument.
 func (g *gen) broadcastArg(name string, i int) {
+	if g.arm {
+		g.f("FMOVS %s, F0", g.args[name])
+		g.neonBroadcast(i)
+		return
+	}
 	g.f("VBROADCASTSS %s, %s", g.args[name], g.v(fixed(g.pin(i))))
 }
 
 // sumPins adds fixed registers from…to-1 into the first.
 func (g *gen) sumPins(op string, from, to int) {
 	for i := from + 1; i < to; i++ {
+		if g.arm {
+			g.neonCombine(op, fixed(g.pin(i)), fixed(g.pin(from)))
+			continue
+		}
 		g.f("%s %s, %s, %[3]s", op, g.v(fixed(g.pin(i))), g.v(fixed(g.pin(from))))
 	}
+}
+
+// result stores the scalar in register x as the function's result.
+func (g *gen) result(x string) {
+	if g.arm {
+		g.f("FMOVS %s, %s", x, g.args["ret"])
+		return
+	}
+	g.f("VMOVSS %s, %s", x, g.args["ret"])
 }
 
 // reduce combines the lanes of fixed register i, in an order that never changes, into lane 0 of the same register's X name, which it returns.
 func (g *gen) reduce(op string, i int) string {
 	r := fixed(g.pin(i))
+	if g.arm {
+		return g.neonReduce(op, r)
+	}
 	if g.lanes == 16 {
 		g.f("VEXTRACTF64X4 $1, Z%d, Y0", r)
 		g.f("%s Y0, Y%d, Y%[2]d", op, r)
