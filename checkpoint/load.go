@@ -409,3 +409,24 @@ func ReadProvenance(dir string) (*Provenance, error) {
 	}
 	return p, nil
 }
+
+// ReadConfig reads a model's configuration and leaves its weights where they are.
+func ReadConfig(dir string) (model.Config, error) {
+	if IsGGUF(dir) {
+		c, err := Load(dir)
+		if err != nil {
+			return model.Config{}, err
+		}
+		return c.Model.Config, nil
+	}
+	w, err := openWeights(dir)
+	if err != nil {
+		return model.Config{}, fmt.Errorf("load %s: %w", dir, err)
+	}
+	defer w.Close()
+	_, config, err := readSmall(os.DirFS(dir), hintOf(w))
+	if err != nil {
+		return config, fmt.Errorf("load %s: %w", dir, err)
+	}
+	return config, nil
+}

@@ -29,7 +29,7 @@ func TestGoldenTraining(t *testing.T) {
 	}
 	var losses, norms, rates []float32
 	r := &train.Run[model.Batch]{
-		Config:    train.Config{Steps: 10, LR: 1e-2, WarmupSteps: 3, Clip: 1},
+		Config:    train.Config{Steps: 10, Schedule: optim.Schedule{Peak: 1e-2, Warmup: 3, Total: 10}, Clip: 1},
 		Optimizer: optim.NewAdamW(optim.Config{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1}, params),
 		Next:      func() model.Batch { return b },
 		Loss: func(tape *autograd.Tape, b model.Batch) loss.Total {

@@ -46,6 +46,9 @@ func NewGroups(groups [][]Sequence, tokens int, seed uint64) (*Groups, error) {
 // Cursor returns the place of the next batch.
 func (g *Groups) Cursor() Cursor { return g.order.Cursor() }
 
+// Epoch returns how often the groups have been dealt, with the part of the pass that is under way.
+func (g *Groups) Epoch() float64 { return g.order.Epoch() }
+
 // Seek goes to a place that Cursor returned.
 func (g *Groups) Seek(c Cursor) { g.order.Seek(c) }
 

@@ -116,6 +116,11 @@ func NewStream(docs []Document, tokens, context int, seed uint64) (*Stream, erro
 // Cursor returns the place of the next batch.
 func (s *Stream) Cursor() Cursor { return s.at }
 
+// Epoch returns how often the documents have been dealt, with the part of the pass that is under way.
+func (s *Stream) Epoch() float64 {
+	return float64(s.at.Epoch) + float64(s.at.Position)/float64(len(s.order))
+}
+
 // Seek goes to a place that Cursor returned.
 func (s *Stream) Seek(c Cursor) {
 	s.at = c

@@ -81,12 +81,3 @@ func ClipScale(norm, limit float64) float64 {
 	}
 	return min(1, limit/(norm+1e-6))
 }
-
-// Cosine is the learning rate of step (from 0) of total: linear warm-up to peak, then a half cosine down to floor·peak.
-func Cosine(peak, floor float64, step, warmup, total int) float64 {
-	if step < warmup {
-		return peak * float64(step+1) / float64(warmup)
-	}
-	progress := float64(step-warmup) / float64(max(1, total-warmup))
-	return peak * (floor + (1-floor)*0.5*(1+math.Cos(math.Pi*progress)))
-}

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"krait/checkpoint"
@@ -79,14 +78,12 @@ type DemoConfig struct {
 	Dir   string  // where the stages' directories go; those that are whole already are not made again
 	Scale float64 // factor on documents and steps: 1 is the recipe, less is a trial
 	Seed  uint64
+	Force bool // make again what was made at another scale or seed
 }
 
-// The demo's recipe. docs/decisions tells how it was found.
+// How the demo measures. What it makes is the embedded recipe demo.
 const (
-	demoDocuments   = 2048
 	demoContext     = 512
-	demoBatch       = 2048
-	demoCrop        = 0.5
 	demoSpeculate   = 2
 	demoPrompts     = 8
 	demoPromptLen   = 24
@@ -96,10 +93,8 @@ const (
 	demoSamplePrefx = "Once upon a time, there was a little girl named Lily."
 )
 
-var (
-	demoHybridLayers = []int{1, 3} // attention in layers 1 and 3: the paper's 50 % pattern
-	demoDraftLayers  = []int{4}    // a Mamba layer of the hybrid, next to its head
-)
+// demoHybridLayers are the layers in which the recipe's hybrid keeps attention.
+var demoHybridLayers = []int{1, 3}
 
 // demo is a run of the demo.
 type demo struct {
@@ -107,7 +102,7 @@ type demo struct {
 	ctx    context.Context
 	report Report
 	result *DemoResult
-	start  time.Time
+	start  time.Time // of the measurements
 }
 
 // Demo runs the whole method on the embedded model: labels, a hybrid and a pure Mamba model (init, alignment, distillation), a draft, and
@@ -116,115 +111,50 @@ func Demo(ctx context.Context, c DemoConfig, report Report) (*DemoResult, error)
 	if !(c.Scale > 0 && c.Scale <= 100) {
 		return nil, fmt.Errorf("scale is %g, want a positive number of at most 100", c.Scale)
 	}
-	d := &demo{DemoConfig: c, ctx: ctx, report: report, start: time.Now(),
+	d := &demo{DemoConfig: c, ctx: ctx, report: report,
 		result: &DemoResult{StageSeconds: map[string]float64{}, Kernels: kernel.Level(), Training: DemoTraining{Shares: map[string]float64{}}}}
-	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-		return nil, err
-	}
-	for _, step := range []func() error{d.teacher, d.labels, d.hybrid, d.pure, d.draft, d.evaluate, d.speculate, d.curves} {
+	for _, step := range []func() error{func() error { return d.stages(c.Force) }, d.evaluate, d.speculate, d.curves} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
-	d.result.Seconds = time.Since(d.start).Seconds()
+	d.result.Seconds += time.Since(d.start).Seconds()
 	return d.result, nil
 }
 
 func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
 
-// scaled returns n times the scale, at least 4.
-func (d *demo) scaled(n int) int { return max(4, int(math.Round(float64(n)*d.Scale))) }
-
-// stage runs f unless its result is there.
-func (d *demo) stage(name string, whole func(string) bool, f func(out string) error) error {
-	out := d.path(name)
-	if whole(out) {
-		d.report(Event{Stage: name, Note: fmt.Sprintf("%s is there already", out)})
-		return nil
+// stages runs the embedded recipe, its amounts of text and training multiplied by the scale.
+func (d *demo) stages(force bool) error {
+	r, err := Load("demo", []string{"out=" + strconv.Quote(d.Dir), fmt.Sprintf("seed=%d", d.Seed)}, nil)
+	if err != nil {
+		return err
 	}
-	start := time.Now()
-	if err := f(out); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	r.scale(d.Scale)
+	state, err := r.Run(d.ctx, force, d.report)
+	if err != nil {
+		return err
 	}
-	d.result.StageSeconds[name] = time.Since(start).Seconds()
+	d.start = time.Now()
+	for _, s := range state.Stages {
+		d.result.StageSeconds[s.Name] = s.Seconds // of all starts together
+		d.result.Seconds += s.Seconds
+	}
 	return nil
 }
 
-func (d *demo) teacher() error { return d.stage("teacher", checkpoint.Exists, Example) }
-
-// Example writes the embedded model's directory to out.
-func Example(out string) error {
-	if err := checkpoint.RefuseExisting(out); err != nil {
-		return err
-	}
-	tmp := checkpoint.Partial(out)
-	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		return err
-	}
-	entries, err := fs.ReadDir(Stories260K(), ".")
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		b, err := fs.ReadFile(Stories260K(), e.Name())
-		if err != nil {
-			return err
+// scale multiplies the documents and the steps of every stage; at least 4 of each are left.
+func (r *Recipe) scale(by float64) {
+	scaled := func(n int) int { return max(4, int(math.Round(float64(n)*by))) }
+	for _, s := range r.Stages {
+		if c, ok := s.Config.(*LabelConfig); ok {
+			c.Count = scaled(c.Count)
 		}
-		if err := checkpoint.WriteFile(filepath.Join(tmp, e.Name()), b); err != nil {
-			return err
+		if t := s.kind.slots(s.Config).train; t != nil {
+			t.Steps, t.Warmup = scaled(t.Steps), AutoWarmup
+			t.settle()
 		}
 	}
-	return checkpoint.Finish(out)
-}
-
-func (d *demo) labels() error {
-	return d.stage("labels", LabelsExist, func(out string) error {
-		return Label(d.ctx, LabelConfig{Teacher: d.path("teacher"), Out: out, Count: d.scaled(demoDocuments), MaxTokens: demoContext,
-			Temperature: 1, TopP: 1, Seed: d.Seed, Width: 64}, d.report)
-	})
-}
-
-func (d *demo) hybrid() error { return d.convert("hybrid", demoHybridLayers, 250, 700) }
-func (d *demo) pure() error   { return d.convert("pure", nil, 300, 700) }
-
-// convert makes one student: init, alignment of each new mixer, distillation.
-func (d *demo) convert(name string, attention []int, alignSteps, distillSteps int) error {
-	err := d.stage(name+"_init", checkpoint.Exists, func(out string) error {
-		return Init(d.ctx, InitConfig{Teacher: d.path("teacher"), Out: out, AttnLayers: attention, Init: "linear", Seed: d.Seed}, d.report)
-	})
-	if err != nil {
-		return err
-	}
-	align := d.config(name+"_init", alignSteps, 1e-2)
-	err = d.stage(name+"_aligned", checkpoint.Exists, func(out string) error {
-		align.Out = out
-		return Align(d.ctx, align, d.report)
-	})
-	if err != nil {
-		return err
-	}
-	c := d.config(name+"_aligned", distillSteps, 3e-3)
-	c.RestLR = 0.3
-	return d.stage(name, checkpoint.Exists, func(out string) error {
-		c.Out = out
-		return Distill(d.ctx, c, d.report)
-	})
-}
-
-// config is what the demo's trainings share.
-func (d *demo) config(student string, steps int, lr float64) DistillConfig {
-	c := DistillConfig{Student: d.path(student), Teacher: d.path("teacher"), Labels: d.path("labels"), KL: 1, TrainConfig: DefaultTrain()}
-	c.Steps, c.LR, c.BatchTokens, c.Context, c.Crop, c.Seed = d.scaled(steps), lr, demoBatch, demoContext, demoCrop, d.Seed
-	c.Warmup = min(c.Warmup, c.Steps/4)
-	return c
-}
-
-func (d *demo) draft() error {
-	return d.stage("draft", checkpoint.Exists, func(out string) error {
-		c := DraftConfig{Layers: demoDraftLayers, DistillConfig: d.config("", 600, 1e-2)}
-		c.Teacher, c.Out = d.path("hybrid"), out
-		return Draft(d.ctx, c, d.report)
-	})
 }
 
 // evaluate measures every model on the held-out text.

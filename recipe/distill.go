@@ -21,19 +21,27 @@ type InitConfig struct {
 	Teacher    string `json:"teacher"`
 	Out        string `json:"-"`
 	AttnLayers []int  `json:"attn_layers"`
-	Every      int    `json:"every,omitempty"` // instead of AttnLayers: keep layers K-1, 2K-1, … as the paper does
-	Init       string `json:"init"`            // attention, linear or random
+	SSMLayers  []int  `json:"ssm_layers,omitempty"`     // instead of AttnLayers: the layers to replace, as the paper's recipes say it
+	Every      int    `json:"every,omitempty"`          // instead of AttnLayers: keep layers K-1, 2K-1, … as the paper does
+	Init       string `json:"init"`                     // attention, linear or random
+	KQVO       *bool  `json:"init_with_kqvo,omitempty"` // instead of Init, as the paper's recipes say it: attention or random
 	Seed       uint64 `json:"seed"`
 	Identity   bool   `json:"identity_activation"` // no activation after the convolution
 	ZBias      bool   `json:"z_bias"`              // a bias on the gate
 	NoNorm     bool   `json:"no_norm"`             // no gated norm
 }
 
+// DefaultInit returns the defaults of Init.
+func DefaultInit() InitConfig { return InitConfig{Init: "attention"} }
+
 // Init makes a hybrid from a teacher: every layer outside AttnLayers becomes Mamba2.
 func Init(_ context.Context, c InitConfig, report Report) error {
 	teacher, err := checkpoint.Load(c.Teacher)
 	if err != nil {
 		return err
+	}
+	if c.KQVO != nil {
+		c.Init = map[bool]string{true: "attention", false: "random"}[*c.KQVO]
 	}
 	init, err := model.ParseInit(c.Init)
 	if err != nil {
@@ -43,6 +51,12 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 		if c.AttnLayers, err = everyLayer(teacher.Model.Config.NumHiddenLayers, c.Every); err != nil {
 			return err
 		}
+	}
+	if c.SSMLayers != nil {
+		if err := model.CheckAttnLayers(c.SSMLayers, teacher.Model.Config.NumHiddenLayers); err != nil {
+			return fmt.Errorf("ssm_layers: %w", err)
+		}
+		c.AttnLayers = slices.DeleteFunc(seq(teacher.Model.Config.NumHiddenLayers), func(l int) bool { return slices.Contains(c.SSMLayers, l) })
 	}
 	if err := model.CheckAttnLayers(c.AttnLayers, teacher.Model.Config.NumHiddenLayers); err != nil {
 		return err
@@ -92,8 +106,13 @@ type DistillConfig struct {
 	KL      float64 `json:"kl_weight"`
 	CE      float64 `json:"ce_weight"`
 	DivergenceConfig
+	Part  int `json:"progressive_step,omitempty"` // learn from part Part of Parts of the labels alone
+	Parts int `json:"total_step,omitempty"`
 	TrainConfig
 }
+
+// DefaultDistill returns the defaults of Align and Distill: the divergence alone.
+func DefaultDistill() DistillConfig { return DistillConfig{KL: 1, TrainConfig: DefaultTrain()} }
 
 // load reads the two models and the labels, and checks that they belong together.
 func (c *DistillConfig) load() (student, teacher *checkpoint.Checkpoint, docs []data.Document, err error) {
@@ -108,8 +127,21 @@ func (c *DistillConfig) load() (student, teacher *checkpoint.Checkpoint, docs []
 		err = fmt.Errorf("the student's vocabulary has %d tokens, the teacher's %d: they must share a tokenizer", sc.VocabSize, tc.VocabSize)
 		return
 	}
-	docs, err = data.ReadDocuments(filepath.Join(c.Labels, labelsFile), sc.VocabSize)
+	if docs, err = data.ReadDocuments(filepath.Join(c.Labels, labelsFile), sc.VocabSize); err == nil {
+		docs, err = c.part(docs)
+	}
 	return
+}
+
+// part returns the documents of the part to learn from.
+func (c *DistillConfig) part(docs []data.Document) ([]data.Document, error) {
+	if c.Parts == 0 && c.Part == 0 {
+		return docs, nil
+	}
+	if c.Part < 1 || c.Part > c.Parts || c.Parts > len(docs) {
+		return nil, fmt.Errorf("part %d of %d of %d documents: want a part from 1 to their number, and no more parts than documents", c.Part, c.Parts, len(docs))
+	}
+	return docs[(c.Part-1)*len(docs)/c.Parts : c.Part*len(docs)/c.Parts], nil
 }
 
 // Align trains the student's Mamba mixers, each by itself, to put out what the teacher's mixer does for the same input: all layers from one

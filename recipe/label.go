@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +33,12 @@ type LabelConfig struct {
 	TopK        int     `json:"top_k"`
 	Seed        uint64  `json:"seed"`
 	TopKLogits  int     `json:"top_k_logits,omitempty"` // keep the teacher's so many likeliest tokens at each place, for distilling without it
-	Width       int     `json:"-"`                      // documents written side by side; changes no document
+	Width       int     `json:"-" yaml:"width"`         // documents written side by side; changes no document
+}
+
+// DefaultLabel returns the defaults of Label: the teacher's own distribution.
+func DefaultLabel() LabelConfig {
+	return LabelConfig{Count: 1000, MaxTokens: 256, Temperature: 1, TopP: 1, Width: 16}
 }
 
 // Label lets the teacher write text: the pseudo-labels that the student learns from. Each document depends on the seed and its number
@@ -212,18 +216,8 @@ func (w *labelWriter) finish(out string, p *checkpoint.Provenance) error {
 	if err := w.f.Sync(); err != nil {
 		return err
 	}
-	j, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := checkpoint.WriteFile(filepath.Join(checkpoint.Partial(out), "krait.json"), j); err != nil {
+	if err := writeProvenance(checkpoint.Partial(out), p); err != nil {
 		return err
 	}
 	return finish(out)
-}
-
-// LabelsExist reports whether dir holds finished labels.
-func LabelsExist(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, labelsFile))
-	return !errors.Is(err, fs.ErrNotExist)
 }

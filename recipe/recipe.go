@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"krait/checkpoint"
@@ -49,6 +50,31 @@ func HeldOut() string {
 	return string(b)
 }
 
+// Example writes the embedded model's directory to out.
+func Example(out string) error {
+	if err := checkpoint.RefuseExisting(out); err != nil {
+		return err
+	}
+	tmp := checkpoint.Partial(out)
+	if err := os.MkdirAll(tmp, 0o755); err != nil {
+		return err
+	}
+	entries, err := fs.ReadDir(Stories260K(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		b, err := fs.ReadFile(Stories260K(), e.Name())
+		if err != nil {
+			return err
+		}
+		if err := checkpoint.WriteFile(filepath.Join(tmp, e.Name()), b); err != nil {
+			return err
+		}
+	}
+	return checkpoint.Finish(out)
+}
+
 // provenance describes a stage's run: its configuration and the content of what it read.
 func provenance(stage string, config any, inputs ...string) (*checkpoint.Provenance, error) {
 	c, err := json.Marshal(config)
@@ -67,6 +93,15 @@ func provenance(stage string, config any, inputs ...string) (*checkpoint.Provena
 		p.Inputs = append(p.Inputs, in)
 	}
 	return p, nil
+}
+
+// writeProvenance writes the krait.json of a directory that is no checkpoint.
+func writeProvenance(dir string, p *checkpoint.Provenance) error {
+	j, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	return checkpoint.WriteFile(filepath.Join(dir, "krait.json"), j)
 }
 
 // begin makes out.partial ready for a stage. If it holds work of the same stage, configuration and inputs, that work goes on; anything

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,14 +30,19 @@ import (
 // TrainConfig is how a stage trains. Rates are of AdamW; BatchTokens is the size of a batch, Accumulate the batches of a step.
 type TrainConfig struct {
 	Steps       int      `json:"steps"`
+	Epochs      float64  `json:"num_train_epochs,omitempty"` // instead of Steps, where those are not positive
 	BatchTokens int      `json:"batch_tokens"`
+	BatchRows   int      `json:"per_device_train_batch_size,omitempty"` // instead of BatchTokens: as many tokens as rows of Context have
 	Accumulate  int      `json:"gradient_accumulation_steps"`
 	Context     int      `json:"max_length"`
 	Crop        float64  `json:"crop"` // share of documents that begin at a random place
 	LR          float64  `json:"learning_rate"`
 	RestLR      float64  `json:"rest_lr_scale"` // factor on the rate of weights that are not a Mamba mixer's
 	FloorLR     float64  `json:"min_lr_rate"`
-	Warmup      int      `json:"warmup_steps"`
+	Schedule    string   `json:"lr_scheduler_type"`      // cosine, linear, constant or wsd
+	Decay       float64  `json:"lr_decay_ratio"`         // share of the steps in which wsd falls
+	WarmupRatio float64  `json:"warmup_ratio,omitempty"` // instead of Warmup, as a share of the steps
+	Warmup      int      `json:"warmup_steps"`           // AutoWarmup: a quarter of the steps, at most 50
 	Clip        float64  `json:"max_grad_norm"`
 	Beta1       float64  `json:"adam_beta1"`
 	Beta2       float64  `json:"adam_beta2"`
@@ -50,24 +56,49 @@ type TrainConfig struct {
 
 // DefaultTrain returns the defaults of a stage: the constants of the field, a rate that suits small models.
 func DefaultTrain() TrainConfig {
-	return TrainConfig{Steps: 1000, BatchTokens: 4096, Accumulate: 1, Context: 2048, LR: 1e-3, RestLR: 1, FloorLR: 0, Warmup: 50, Clip: 1,
+	return TrainConfig{Steps: 1000, BatchTokens: 4096, Accumulate: 1, Context: 2048, LR: 1e-3, RestLR: 1, FloorLR: 0, Schedule: "cosine", Decay: 0.1, Warmup: 50, Clip: 1,
 		Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, SaveEvery: 200}
 }
 
-func (c *TrainConfig) validate() error {
+// AutoWarmup as the number of warm-up steps leaves it to the number of steps.
+const AutoWarmup = -1
+
+// settle replaces what is left to the number of steps.
+func (c *TrainConfig) settle() {
+	if c.BatchRows > 0 {
+		c.BatchTokens = c.BatchRows * c.Context
+	}
 	switch {
 	case c.Steps <= 0:
+	case c.WarmupRatio > 0:
+		c.Warmup = int(math.Ceil(c.WarmupRatio * float64(c.Steps)))
+	case c.Warmup == AutoWarmup:
+		c.Warmup = min(DefaultTrain().Warmup, c.Steps/4)
+	}
+}
+
+func (c *TrainConfig) validate() error {
+	c.settle()
+	switch {
+	case c.Steps <= 0 && !(c.Epochs > 0):
 		return fmt.Errorf("steps is %d, want a positive number", c.Steps)
 	case c.BatchTokens <= 0 || c.Accumulate <= 0 || c.Context < 2:
 		return fmt.Errorf("batch tokens %d, accumulation %d, context %d: want positive numbers", c.BatchTokens, c.Accumulate, c.Context)
 	case !(c.LR > 0):
 		return fmt.Errorf("learning rate is %g, want a positive number", c.LR)
-	case c.Warmup < 0 || c.Warmup > c.Steps:
+	case c.Steps > 0 && (c.Warmup < 0 || c.Warmup > c.Steps):
 		return fmt.Errorf("%d warm-up steps of %d", c.Warmup, c.Steps)
+	case !(c.Decay >= 0 && c.Decay <= 1) || !(c.WarmupRatio >= 0 && c.WarmupRatio <= 1) || !(c.FloorLR >= 0 && c.FloorLR <= 1):
+		return fmt.Errorf("lr_decay_ratio %g, warmup_ratio %g, min_lr_rate %g: want shares from 0 to 1", c.Decay, c.WarmupRatio, c.FloorLR)
 	case c.Beta1 < 0 || c.Beta1 >= 1 || c.Beta2 < 0 || c.Beta2 >= 1 || c.RestLR < 0 || c.Clip < 0 || c.WeightDecay < 0:
 		return fmt.Errorf("betas must be in [0,1), scales and limits must not be negative")
 	}
-	return nil
+	if c.Schedule == "" {
+		c.Schedule = "cosine"
+	}
+	var err error
+	c.Schedule, err = optim.ParseSchedule(c.Schedule)
+	return err
 }
 
 // training is one stage that trains a model into a new directory.
@@ -119,6 +150,7 @@ func (t *training) countedLoss(tape *autograd.Tape, b data.Batch) loss.Total {
 // batches deals batches, and goes on from a cursor.
 type batches interface {
 	Next() data.Batch
+	Epoch() float64 // passes over the documents so far
 	Cursor() data.Cursor
 	Seek(data.Cursor)
 }
@@ -151,6 +183,7 @@ func (t *training) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.countSteps(stream)
 	if err := begin(t.out, p, t.report); err != nil {
 		return err
 	}
@@ -160,8 +193,8 @@ func (t *training) run(ctx context.Context) error {
 		}
 	}
 	r := &train.Run[data.Batch]{
-		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, LR: t.LR, FloorLR: t.FloorLR, WarmupSteps: t.Warmup,
-			Clip: t.Clip, SaveEvery: t.SaveEvery},
+		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, Clip: t.Clip, SaveEvery: t.SaveEvery,
+			Schedule: optim.Schedule{Name: t.Schedule, Peak: t.LR, Floor: t.FloorLR, Warmup: t.Warmup, Total: t.Steps, Decay: t.Decay}},
 		Optimizer: opt, Next: stream.Next, Loss: t.countedLoss, Profile: t.profile,
 	}
 	r.Save = func() error { return t.save(r, stream.Cursor()) }
@@ -172,6 +205,20 @@ func (t *training) run(ctx context.Context) error {
 		return err
 	}
 	return t.complete(p)
+}
+
+// countSteps turns passes over the documents into steps.
+func (t *training) countSteps(stream batches) {
+	if t.Steps <= 0 {
+		n := 0
+		for ; stream.Epoch() < t.Epochs; n++ {
+			stream.Next()
+		}
+		stream.Seek(data.Cursor{})
+		t.Steps = (n + t.Accumulate - 1) / t.Accumulate
+	}
+	t.settle()
+	t.Warmup = min(t.Warmup, t.Steps)
 }
 
 // batches returns the stream to train on.

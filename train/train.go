@@ -15,13 +15,11 @@ import (
 
 // Config is the loop's part of a recipe.
 type Config struct {
-	Steps       int     // optimiser steps in all
-	Accumulate  int     // batches whose gradients are summed before a step
-	LR          float64 // peak learning rate
-	FloorLR     float64 // the cosine's end, as a share of LR
-	WarmupSteps int
-	Clip        float64 // limit of the gradient's norm, 0 for none
-	SaveEvery   int     // steps between saved states, 0 for none
+	Steps      int // optimiser steps in all
+	Accumulate int // batches whose gradients are summed before a step
+	Schedule   optim.Schedule
+	Clip       float64 // limit of the gradient's norm, 0 for none
+	SaveEvery  int     // steps between saved states, 0 for none
 }
 
 // Step is what the loop reports of one optimiser step. Loss and Parts are means over the step's Tokens.
@@ -102,7 +100,7 @@ func (r *Run[B]) step(tape *autograd.Tape) (Step, error) {
 	n := float64(max(1, total.Tokens))
 	s := Step{
 		Step: r.Progress.Step + 1, Loss: total.Sum / n, Tokens: total.Tokens, Total: r.Progress.Total + total.Tokens,
-		LR:       optim.Cosine(r.LR, r.FloorLR, r.Progress.Step, r.WarmupSteps, r.Steps),
+		LR:       r.Schedule.Rate(r.Progress.Step),
 		GradNorm: optim.GradNorm(r.Optimizer.Params, 1/n),
 	}
 	if math.IsNaN(s.Loss+s.GradNorm) || math.IsInf(s.Loss+s.GradNorm, 0) {

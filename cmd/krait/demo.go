@@ -24,7 +24,7 @@ func demoCommand(u *ui) *cobra.Command {
 layers Mamba2 and a model with all 5 are initialised from the teacher's attention, aligned layer by layer, and
 distilled end to end; a draft model is distilled from the hybrid; all are measured on held-out stories, and the hybrid
 decodes plainly and with speculation. It ends in a table and an HTML report. Stages that are whole already are kept,
-an interrupted one goes on.`,
+an interrupted one goes on. What it makes is the recipe demo ("krait recipe cat demo").`,
 		Example: `  krait demo
   krait demo --dir out --json out.json
   krait demo --scale 0.05 --dir trial`,
@@ -41,6 +41,7 @@ an interrupted one goes on.`,
 	f.StringVar(&jsonFile, "json", "", "file to write every figure to")
 	f.Float64Var(&c.Scale, "scale", 1, "factor on the amounts of text and of training steps")
 	f.Uint64Var(&c.Seed, "seed", 1, "seed of everything random")
+	f.BoolVar(&c.Force, "force", false, "replace what was made with another scale or seed")
 	return cmd
 }
 

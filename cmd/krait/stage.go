@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"krait/checkpoint"
+	"krait/optim"
 	"krait/recipe"
 )
 
@@ -103,7 +104,9 @@ func trainFlags(f *pflag.FlagSet, c *recipe.TrainConfig) {
 	f.Float64Var(&c.Crop, "crop", c.Crop, "let this `SHARE` of the documents begin at a random place")
 	f.Float64Var(&c.LR, "lr", c.LR, "peak learning `RATE` of AdamW")
 	f.Float64Var(&c.RestLR, "rest-lr-scale", c.RestLR, "`FACTOR` on the rate of weights that are not a Mamba mixer's")
-	f.Float64Var(&c.FloorLR, "min-lr-rate", c.FloorLR, "end of the cosine, as a `SHARE` of the peak")
+	f.Float64Var(&c.Epochs, "epochs", 0, "instead of --steps: `N` passes over the text")
+	f.StringVar(&c.Schedule, "schedule", c.Schedule, "`COURSE` of the rate: cosine, linear, constant or wsd")
+	f.Float64Var(&c.FloorLR, "min-lr-rate", c.FloorLR, "end of the rate's fall, as a `SHARE` of the peak")
 	f.IntVar(&c.Warmup, "warmup", c.Warmup, "`N` steps in which the rate rises; without the flag at most a tenth of --steps")
 	f.Float64Var(&c.Clip, "clip", c.Clip, "limit of the gradient's `NORM`; 0: none")
 	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "AdamW's weight `DECAY` of matrices")
@@ -121,8 +124,17 @@ func weightFlags(f *pflag.FlagSet, c *recipe.TrainConfig) {
 
 // checkTrain refuses values that no training can have, by the names of their flags.
 func checkTrain(cmd *cobra.Command, c *recipe.TrainConfig) error {
-	if f := cmd.Flags(); !f.Changed("warmup") {
+	if f := cmd.Flags(); !f.Changed("warmup") && !f.Changed("epochs") {
 		c.Warmup = min(c.Warmup, c.Steps/10)
+	}
+	if _, err := optim.ParseSchedule(c.Schedule); err != nil {
+		return usage(cmd, "--schedule %q: want cosine, linear, constant or wsd", c.Schedule)
+	}
+	if f := cmd.Flags(); f.Changed("epochs") {
+		if f.Changed("steps") || !(c.Epochs > 0) {
+			return usage(cmd, "--epochs is %g: want a positive number, and no --steps beside it", c.Epochs)
+		}
+		c.Steps = 0
 	}
 	switch {
 	case c.Warmup < 0 || c.Warmup > c.Steps && c.Steps > 0:
@@ -140,7 +152,11 @@ func checkTrain(cmd *cobra.Command, c *recipe.TrainConfig) error {
 	case c.SaveEvery < 0:
 		return usage(cmd, "--save-steps is %d, want a positive number, or 0 for never", c.SaveEvery)
 	}
-	if err := positive(cmd, map[string]int{"steps": c.Steps, "batch-tokens": c.BatchTokens, "accumulate": c.Accumulate}); err != nil {
+	counts := map[string]int{"steps": c.Steps, "batch-tokens": c.BatchTokens, "accumulate": c.Accumulate}
+	if c.Epochs > 0 {
+		delete(counts, "steps")
+	}
+	if err := positive(cmd, counts); err != nil {
 		return err
 	}
 	return notNegative(cmd, map[string]float64{"rest-lr-scale": c.RestLR, "clip": c.Clip, "weight-decay": c.WeightDecay})
