@@ -3,25 +3,25 @@ package engine
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
+	"time"
 
 	"krait/autograd"
 	"krait/model"
-	"krait/sample"
 	"krait/tensor"
 )
 
-// Batch serves requests with plain decoding, up to width of them together: each step feeds one run a sequence, and sequences join and leave
-// at any step, a joining one prefilling beside the others. next hands out the requests until it returns false; done takes the output
-// tokens, which it may keep, and the finish reason of request number i in the order of next, as they finish. A request's output is
-// that of Generate, whatever the width and the neighbours are. The first error ends the whole.
+// Batch serves requests, up to width of them together: each step feeds one run a sequence, its last token and what is proposed behind it, and
+// sequences join and leave at any step, a joining one prefilling beside the others. next hands out the requests until it returns false;
+// done takes the output tokens, which it may keep, and the finish reason of request number i in the order of next, as they finish. A
+// greedy request's output is that of Generate, whatever the width and the neighbours are, and so is that of one that samples
+// with no or with fixed depth. The first error ends the whole.
 func (e *Engine) Batch(ctx context.Context, width int, next func() (Request, bool), done func(i int, tokens []int32, finish string) error) error {
 	if width < 1 {
 		return fmt.Errorf("batch width is %d, want a positive number", width)
 	}
 	b := &batch{engine: e, width: width, next: next, done: done, tape: e.takeTape()}
-	defer e.returnTape(b.tape)
+	defer b.close()
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -32,7 +32,7 @@ func (e *Engine) Batch(ctx context.Context, width int, next func() (Request, boo
 		if len(b.slots) == 0 {
 			return nil
 		}
-		if err := b.step(); err != nil {
+		if err := b.step(ctx); err != nil {
 			return err
 		}
 	}
@@ -48,20 +48,28 @@ type batch struct {
 	slots   []*slot
 	tape    *autograd.Tape
 	fed     model.Batch
-	ready   []*slot // whose last row's logits give a token
-	rows    []int   // those rows
+	ready   []*slot // that are past their prompts
+	rows    []int   // theirs
+	offers  [][]offer
+	choices []choice
+	prompts int // rows of prompts in the step
 }
 
 // slot is one sequence of a batch.
 type slot struct {
-	Request
+	*generation
 	i      int
-	state  *model.State
-	tokens []int32 // prompt and output
-	limit  int
-	rng    *rand.Rand
-	p      []float32
+	stats  Stats
+	logits []float32 // of the rows it fed
 	err    error
+}
+
+// close gives the tapes back.
+func (b *batch) close() {
+	b.engine.returnTape(b.tape)
+	for _, s := range b.slots {
+		s.close(b.engine)
+	}
 }
 
 // join fills the free slots.
@@ -72,47 +80,80 @@ func (b *batch) join() error {
 			b.drained = true
 			break
 		}
-		err := b.engine.check(&r)
-		if err == nil && r.Speculate > 0 {
-			err = fmt.Errorf("speculate is %d, a batch decodes plainly", r.Speculate)
-		}
-		if err != nil {
+		if err := b.engine.check(&r); err != nil {
 			return fmt.Errorf("request %d: %w", b.count, err)
 		}
-		limit := b.engine.limit(&r)
-		tokens := make([]int32, 0, min(limit, len(r.Prompt)+1024)) // room for the usual output
-		b.slots = append(b.slots, &slot{
-			Request: r, i: b.count, state: b.engine.Target.NewState(), tokens: append(tokens, r.Prompt...), limit: limit, rng: newRNG(r.Seed),
-		})
+		s := &slot{i: b.count}
+		s.generation = b.engine.newGeneration(r, &s.stats)
+		b.slots = append(b.slots, s)
 		b.count++
 	}
 	return nil
 }
 
-// compose lays out a step: the last token of every sequence that is past its prompt, and pieces of prompts until there are enough rows.
-func (b *batch) compose() {
-	b.fed.Tokens, b.fed.Runs, b.ready, b.rows = b.fed.Tokens[:0], b.fed.Runs[:0], b.ready[:0], b.rows[:0]
-	prompts := 0
+// plan lets every sequence that is past its prompt propose.
+func (b *batch) plan(ctx context.Context) error {
+	b.ready, b.offers = b.ready[:0], b.offers[:0]
+	guess := false
 	for _, s := range b.slots {
-		from, to := s.state.Len(), len(s.tokens)
-		if prompt := len(s.Prompt) - 1; from < prompt {
-			if prompts >= prefillGrid {
+		if s.state.Len() < len(s.Prompt)-1 {
+			continue
+		}
+		b.ready = append(b.ready, s)
+		offers := s.generation.offers()
+		if s.FixedDepth {
+			offers = nil
+		}
+		b.offers = append(b.offers, offers)
+		guess = guess || s.Speculate > 0
+	}
+	if len(b.ready) == 0 {
+		return nil
+	}
+	b.choices = append(b.choices[:0], make([]choice, len(b.ready))...)
+	if guess {
+		b.engine.costs.plan(b.choices, b.offers)
+	}
+	for i, s := range b.ready {
+		if s.FixedDepth {
+			b.choices[i] = s.fixed(s.offered)
+		}
+		if err := s.begin(ctx, b.choices[i]); err != nil {
+			return fmt.Errorf("request %d, %w", s.i, err)
+		}
+	}
+	return nil
+}
+
+// compose lays out a step: the last token and the proposal of every sequence that is past its prompt, and pieces of prompts until there are
+// enough rows.
+func (b *batch) compose() {
+	b.fed.Tokens, b.fed.Runs, b.rows, b.prompts = b.fed.Tokens[:0], b.fed.Runs[:0], b.rows[:0], 0
+	for _, s := range b.slots {
+		piece := s.fed
+		if from, prompt := s.state.Len(), len(s.Prompt)-1; from < prompt {
+			if b.prompts >= prefillGrid {
 				continue // its turn comes when others have passed their prompts
 			}
-			to = pieceEnd(from, prompt)
-			prompts += to - from
+			piece = s.tokens[from:pieceEnd(from, prompt)]
+			b.prompts += len(piece)
 		} else {
-			b.ready = append(b.ready, s)
-			b.rows = append(b.rows, len(b.fed.Tokens))
+			for i := range piece {
+				b.rows = append(b.rows, len(b.fed.Tokens)+i)
+			}
 		}
-		b.fed.Tokens = append(b.fed.Tokens, s.tokens[from:to]...)
-		b.fed.Runs = append(b.fed.Runs, model.Run{Len: to - from, State: s.state})
+		b.fed.Tokens = append(b.fed.Tokens, piece...)
+		b.fed.Runs = append(b.fed.Runs, model.Run{Len: len(piece), State: s.state})
 	}
 }
 
-// step feeds a run of every sequence, appends a token to those past their prompt, and hands out the finished.
-func (b *batch) step() error {
+// step feeds a run of every sequence, commits the tokens of those past their prompt, and hands out the finished.
+func (b *batch) step(ctx context.Context) error {
+	if err := b.plan(ctx); err != nil {
+		return err
+	}
 	b.compose()
+	start := time.Now()
 	tape, m := b.tape, b.engine.Target
 	tape.Reset()
 	hidden := m.Forward(tape, b.fed) // (rows, hidden)
@@ -122,13 +163,27 @@ func (b *batch) step() error {
 	if len(b.rows) < hidden.Rows() {
 		hidden = gather(tape, hidden, b.rows)
 	}
-	logits := m.Logits(tape, hidden) // (ready, vocab)
+	logits := m.Logits(tape, hidden) // (rows of ready, vocab)
 	vocab := m.Config.VocabSize
+	row := 0
+	for _, s := range b.ready {
+		s.logits = logits.Data[row*vocab:][:len(s.fed)*vocab]
+		row += len(s.fed)
+	}
+	proposed := len(b.rows) - len(b.ready)
 	tensor.Rows(len(b.ready), b.work(vocab), func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			b.ready[i].append(logits.Data[i*vocab:][:vocab])
+			s := b.ready[i]
+			s.err = s.end(s.logits)
 		}
 	})
+	if b.prompts == 0 {
+		tokens := 0
+		for _, s := range b.ready {
+			tokens += len(s.block)
+		}
+		b.engine.costs.stepped(len(b.ready), proposed, tokens, time.Since(start))
+	}
 	return b.leave()
 }
 
@@ -148,27 +203,16 @@ func gather(t *autograd.Tape, x *tensor.Tensor, rows []int) *tensor.Tensor {
 	return y
 }
 
-// append chooses the next token from its logits (vocab).
-func (s *slot) append(logits []float32) {
-	var token int32
-	if s.Sampling.Greedy() {
-		token, s.err = sample.Argmax(logits)
-	} else if s.p, s.err = sample.Dist(s.p, logits, s.Sampling); s.err == nil {
-		token = sample.Pick(s.p, s.rng)
-	}
-	s.tokens = append(s.tokens, token)
-}
-
 // leave hands out the sequences that have ended and drops their slots.
 func (b *batch) leave() error {
 	for _, s := range b.ready {
 		if s.err != nil {
-			return fmt.Errorf("request %d, token %d: %w", s.i, len(s.tokens)-1, s.err)
+			return fmt.Errorf("request %d, %w", s.i, s.err)
 		}
-		if reason := finish(s.tokens, s.Stop, s.limit); reason != "" {
-			output := s.tokens[len(s.Prompt):]
+		if reason := s.finish(); reason != "" {
+			s.close(b.engine)
 			s.state = nil
-			if err := b.done(s.i, output, reason); err != nil {
+			if err := b.done(s.i, s.tokens[len(s.Prompt):], reason); err != nil {
 				return err
 			}
 		}

@@ -39,7 +39,9 @@ func runBatch(t testing.TB, e *Engine, width int, list []Request) (outputs [][]i
 func TestBatchEqualsGenerate(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*seed, 6))
 	for name, m := range map[string]*model.Model{"stories260k": stories(t), "hybrid": randomModel(t, 64, 500, 3, []int{1}, 9), "tiny-pure": tiny(t, "tiny-pure")} {
-		e := New(m)
+		draft := subset(t, m, []int{0}, 0.01)
+		e := New(m, draft)
+		corpus := NewCorpus(text(rng, m.Config.VocabSize, 300, 0.1))
 		context := m.Config.MaxPositionEmbeddings
 		var list []Request
 		for i := range 90 {
@@ -51,12 +53,26 @@ func TestBatchEqualsGenerate(t *testing.T) {
 			if i%3 > 0 {
 				r.Sampling = sample.Options{Temperature: 0.5 + rng.Float64(), TopK: rng.IntN(40), TopP: rng.Float64()}
 			}
+			switch r.FixedDepth = true; i % 5 { // a fixed depth makes sampled output depend on the seed alone
+			case 0:
+				r.Draft, r.Speculate = draft, 1+rng.IntN(6)
+			case 1:
+				r.Draft, r.NGram, r.Corpus, r.Speculate = m, true, corpus, 1+rng.IntN(9)
+			case 2:
+				r.NGram, r.Speculate = true, 8
+			}
+			if r.Sampling.Greedy() {
+				r.FixedDepth = rng.IntN(2) == 0
+			}
 			list = append(list, r)
 		}
 		want := make([][]int32, len(list))
 		finish := make([]string, len(list))
 		for i, r := range list {
 			var stats Stats
+			if r.Sampling.Greedy() {
+				r.Speculate = 0
+			}
 			want[i], stats = generate(t, e, r)
 			finish[i] = stats.FinishReason
 		}

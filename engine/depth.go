@@ -1,27 +1,50 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"sync"
+	"time"
+)
 
 const (
 	warmRounds  = 3    // plain rounds before the first proposal: they measure what plain decoding costs
 	remeasure   = 128  // rounds after which a measured time is out of date
-	firstWait   = 16   // plain rounds before a source that did not pay is tried again; doubles with each trial
+	firstWait   = 16   // rounds before a source that does not pay is tried again; doubles with each trial
 	longestWait = 1024 //
 	probeDepth  = 2    // tokens of such a trial
-	margin      = 1.02 // a depth must promise this much over plain decoding
+	probeShare  = 0.01 // of the time since the last trial that a trial may lose
+	margin      = 1.02 // a plan must promise this much over plain decoding
 	forget      = 0.97 // weight of the acceptance seen a round earlier
-	prior       = 0.6  // acceptance of what has not been tried, with the weight of one round
+	proven      = 3    // proposals of a source, of late, after which what they were worth is believed
+	credit      = 0.01 // of the time so far that proposals of others may have lost
+	carried     = 4    // rounds that the acceptance of earlier requests counts for in a new one
+	rowGuess    = 0.05 // of a plain step: what a row costs before any was measured
+	horizon     = 8    // rounds over which a draft's catching up is spread
 )
 
-// depth chooses how many tokens a round proposes: the number k that maximises expected tokens a second, E(k) / (T(k+1) + k·draft),
-// where E(k) = 1 + Σ_{j≤k} Π_{i≤j} a_i with a_i the acceptance of token i given those before it, and T(n) the measured time of a
-// round of n rows. Depths that were not tried are judged by their neighbours, and the depth at most doubles, so growing is cheap.
-type depth struct {
-	max     int
-	fixed   bool
-	round   int
-	times   []timing // of rounds with n rows
-	sources [sources]sourceDepth
+// costs is what an engine knows of speed: the times of its steps, and what each source of proposals was worth in all requests so far.
+type costs struct {
+	mu      sync.Mutex
+	steps   map[int]*steps // by the number of sequences in a step
+	records map[sourceKey]*record
+	seconds float64 // of steps and proposals so far
+	saved   float64 // of what the same tokens would have taken plainly
+}
+
+// sourceKey is what acceptance depends on, beside the text.
+type sourceKey struct {
+	draft   any // a model, or nil
+	source  source
+	sampled bool
+}
+
+func newCosts() *costs { return &costs{steps: map[int]*steps{}, records: map[sourceKey]*record{}} }
+
+// steps is the times of steps of a number of sequences.
+type steps struct {
+	round int
+	times []timing // of as many rows more than sequences
+	probe float64  // seconds of plain rounds since the last trial of a source
 }
 
 // timing is a running estimate of a duration in seconds.
@@ -29,22 +52,6 @@ type timing struct {
 	seconds float64
 	n       int // measurements
 	round   int // of the latest
-}
-
-// sourceDepth is what is known of one source.
-type sourceDepth struct {
-	tried, hits []float64 // at each position, the past fading
-	draft       timing    // of one token
-	deepest     int
-	idle, wait  int // plain rounds since the last trial, and the number of them until the next
-}
-
-func newDepth(most int, fixed bool) *depth {
-	d := &depth{max: most, fixed: fixed, times: make([]timing, most+2)}
-	for i := range d.sources {
-		d.sources[i] = sourceDepth{tried: make([]float64, most), hits: make([]float64, most), deepest: 1, wait: firstWait}
-	}
-	return d
 }
 
 // add takes in a measurement. Interruptions and first uses of memory make times longer, nothing makes them shorter, so a short time
@@ -63,91 +70,286 @@ func (t *timing) add(seconds float64, round int) {
 	t.round = round
 }
 
-// verified takes in the time of the target's part of a round with n rows.
-func (d *depth) verified(n int, t time.Duration) {
-	d.round++
-	d.times[n].add(t.Seconds(), d.round)
-}
+// tally counts, at each position of a proposal, how often it was judged and how often accepted, the past fading.
+type tally struct{ tried, hits []float64 }
 
-// drafted takes in the time in which a source proposed k tokens.
-func (d *depth) drafted(s source, k int, t time.Duration) {
-	d.sources[s].draft.add(t.Seconds()/float64(k), d.round)
-}
-
-// accepted takes in how many of k proposed tokens were accepted.
-func (d *depth) accepted(s source, k, accepted int) {
-	x := &d.sources[s]
-	x.deepest = max(x.deepest, k)
-	for i := range x.tried {
-		x.tried[i] *= forget
-		x.hits[i] *= forget
+func (t *tally) add(k, accepted int) {
+	for len(t.tried) < k {
+		t.tried, t.hits = append(t.tried, 0), append(t.hits, 0)
+	}
+	for i := range t.tried {
+		t.tried[i] *= forget
+		t.hits[i] *= forget
 	}
 	for i := range min(k, accepted+1) {
-		x.tried[i]++
+		t.tried[i]++
 		if i < accepted {
-			x.hits[i]++
+			t.hits[i]++
 		}
 	}
 }
 
-// choose returns the number of tokens that a source is to propose, at most most.
-func (d *depth) choose(s source, most int) int {
-	most = min(most, d.max)
-	if most <= 0 {
-		return 0
+// at returns the acceptance at position i, where guess is what it is held to be with the weight of so many rounds.
+func (t *tally) at(i int, guess, weight float64) float64 {
+	if i >= len(t.tried) {
+		return guess
 	}
-	if d.fixed {
-		return most
-	}
-	if d.round < warmRounds || d.round-d.times[1].round >= remeasure {
-		return 0
-	}
-	x := &d.sources[s]
-	best, rate := d.best(x, min(most, 2*x.deepest))
-	if rate*d.times[1].seconds > margin {
-		x.idle, x.wait = 0, firstWait
-		return best
-	}
-	if x.idle++; x.idle > x.wait {
-		x.idle, x.wait = 0, min(2*x.wait, longestWait)
-		return min(best, probeDepth)
-	}
-	return 0
+	return (t.hits[i] + weight*guess) / (t.tried[i] + weight)
 }
 
-// best returns the depth from 1 to most with the highest expected rate in tokens a second.
-func (d *depth) best(x *sourceDepth, most int) (best int, rate float64) {
-	expected, reach, accept := 1.0, 1.0, prior
-	for k := 1; k <= most; k++ {
-		accept = (x.hits[k-1] + accept) / (x.tried[k-1] + 1)
-		reach *= accept
-		expected += reach
-		if r := expected / (d.time(k+1) + float64(k)*x.draft.seconds); r > rate {
+// weight returns how many proposals were judged, of late.
+func (t *tally) weight() float64 {
+	if len(t.tried) == 0 {
+		return 0
+	}
+	return t.tried[0]
+}
+
+// record is what an engine knows of one source.
+type record struct {
+	tally
+	token, catchUp timing // of one proposed token, and of one that the source has to see first
+	deepest        int    // proposal so far
+	first          float64
+	wait, idle     int // rounds until the next trial of a source that does not pay, and rounds since the last
+}
+
+// record returns what is known of a source.
+func (c *costs) record(k sourceKey) *record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.records[k]
+	if r == nil {
+		r = &record{first: k.source.guess(), deepest: k.source.deepest(), wait: firstWait}
+		c.records[k] = r
+	}
+	return r
+}
+
+// offer is what one source could propose for a sequence in the next step.
+type offer struct {
+	source source
+	record *record
+	seen   *tally // in this request
+	most   int    // tokens
+	behind int    // tokens that the source has to see first
+}
+
+// choice is the outcome: offer number i proposes k tokens. k = 0 is plain decoding.
+type choice struct{ i, k int }
+
+func (c choice) proposes() bool { return c.k > 0 }
+
+// reach returns the probability that token number i+1 of the offer is accepted with all before it; it goes on from that of token i.
+func (o *offer) reach(i int, reach, accept float64) (float64, float64) {
+	accept = o.record.at(i, accept, 1)
+	here := o.seen.at(i, accept, carried)
+	return reach * here, accept
+}
+
+// plan fills in for each sequence of a step who proposes and how many tokens, so that the expected tokens a second are the most:
+//
+//	rate = (B + Σ gains) / (T(B + rows) + Σ time of proposing)
+//
+// for B sequences, where the gain of a row is the probability that its token and all before it are accepted, and T is measured. What was
+// not tried is judged by its neighbours, and a proposal is at most twice as long as any before, so growing is cheap. Where no
+// plan is better than plain decoding, sources are tried now and then, for a share of the time that does not matter. Sources of which little is
+// known take part in plans as long as proposals have not lost more than that.
+func (c *costs) plan(plan []choice, sequences [][]offer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(plan)
+	b := len(sequences)
+	s := c.of(b)
+	if s.times[0].n < warmRounds || s.round-s.times[0].round >= remeasure {
+		return
+	}
+	plain := float64(b) / s.times[0].seconds
+	overdrawn := c.saved < -credit*c.seconds-s.times[0].seconds
+	for i, offers := range sequences {
+		alone := plain
+		for j := range offers {
+			if overdrawn && offers[j].record.weight() < proven {
+				continue
+			}
+			if k, r := s.best(&offers[j], b); r > alone*margin || r > alone && plan[i].k > 0 {
+				plan[i], alone = choice{j, k}, r
+			}
+		}
+	}
+	if slices.ContainsFunc(plan, choice.proposes) && (b == 1 || s.balance(sequences, plan) > plain*margin) {
+		for i, p := range plan {
+			if p.k > 0 {
+				r := sequences[i][p.i].record
+				r.idle, r.wait = 0, firstWait
+			}
+		}
+		return
+	}
+	clear(plan)
+	s.tryOne(sequences, plan)
+}
+
+// best returns the number of tokens of an offer with the highest rate if the other sequences of b decode plainly.
+func (s *steps) best(o *offer, b int) (best int, rate float64) {
+	gain, reach, accept := 0.0, 1.0, o.record.first
+	late := float64(o.behind) * o.record.catchUp.seconds / horizon
+	for k := 1; k <= min(o.most, 2*o.record.deepest); k++ {
+		reach, accept = o.reach(k-1, reach, accept)
+		gain += reach
+		if r := (float64(b) + gain) / (s.time(k) + late + float64(k)*o.record.token.seconds); r > rate {
 			best, rate = k, r
 		}
 	}
 	return best, rate
 }
 
-// time returns the expected time of a round with n rows: measured lately, or on the line through the nearest that were.
-func (d *depth) time(n int) float64 {
+// balance shortens a plan whose proposals were chosen each for itself: rows are taken in the order of their gains while the rate rises.
+func (s *steps) balance(sequences [][]offer, plan []choice) (rate float64) {
+	type row struct {
+		sequence   int
+		gain, cost float64
+	}
+	var rows []row
+	for i, p := range plan {
+		if p.k == 0 {
+			continue
+		}
+		o := &sequences[i][p.i]
+		cost := float64(o.behind) * o.record.catchUp.seconds / horizon
+		reach, accept := 1.0, o.record.first
+		for j := range p.k {
+			reach, accept = o.reach(j, reach, accept)
+			rows = append(rows, row{i, reach, cost + o.record.token.seconds})
+			cost = 0
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { // gains fall along a proposal, so its tokens stay in order
+		switch {
+		case a.gain > b.gain:
+			return -1
+		case a.gain < b.gain:
+			return 1
+		}
+		return 0
+	})
+	tokens, cost, best := float64(len(plan)), 0.0, 0
+	rate = tokens / s.times[0].seconds
+	for i, r := range rows {
+		tokens += r.gain
+		cost += r.cost
+		if x := tokens / (s.time(i+1) + cost); x > rate {
+			rate, best = x, i+1
+		}
+	}
+	for i := range plan {
+		plan[i].k = 0
+	}
+	for _, r := range rows[:best] {
+		plan[r.sequence].k++
+	}
+	return rate
+}
+
+// tryOne lets a source that does not pay propose a little, if its turn has come and the time that it will probably lose is little.
+func (s *steps) tryOne(sequences [][]offer, plan []choice) {
+	for i, offers := range sequences {
+		for j := range offers {
+			o := &offers[j]
+			k := min(o.most, probeDepth)
+			o.record.idle++
+			loss := s.time(k) - s.times[0].seconds + float64(k)*o.record.token.seconds + float64(o.behind)*o.record.catchUp.seconds
+			if k > 0 && o.record.idle > o.record.wait && loss <= probeShare*s.probe {
+				o.record.idle, o.record.wait = 0, min(2*o.record.wait, longestWait)
+				s.probe = 0
+				plan[i] = choice{j, k}
+				return
+			}
+		}
+	}
+}
+
+// of returns the times of steps of b sequences.
+func (c *costs) of(b int) *steps {
+	s := c.steps[b]
+	if s == nil {
+		s = &steps{times: make([]timing, 1)}
+		c.steps[b] = s
+	}
+	return s
+}
+
+// stepped takes in the time of the target's part of a step of b sequences that proposed rows tokens together and yielded tokens.
+func (c *costs) stepped(b, rows, tokens int, t time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.of(b)
+	s.round++
+	for len(s.times) <= rows {
+		s.times = append(s.times, timing{})
+	}
+	s.times[rows].add(t.Seconds(), s.round)
+	c.seconds += t.Seconds()
+	if rows == 0 {
+		s.probe += t.Seconds()
+	} else {
+		c.saved += float64(tokens)/float64(b)*s.times[0].seconds - t.Seconds()
+	}
+}
+
+// proposed takes in the time in which a source proposed k tokens, and that in which it saw behind others first.
+func (c *costs) proposed(r *record, k int, t time.Duration, behind int, late time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seconds += t.Seconds() + late.Seconds()
+	c.saved -= t.Seconds() + late.Seconds()
+	r.token.add(t.Seconds()/float64(k), 0)
+	if behind > 0 {
+		r.catchUp.add(late.Seconds()/float64(behind), 0)
+	}
+}
+
+// judged takes in how many of k proposed tokens were accepted.
+func (c *costs) judged(r *record, seen *tally, k, accepted int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.deepest = max(r.deepest, k)
+	r.add(k, accepted)
+	seen.add(k, accepted)
+}
+
+// time returns the expected time of a step with rows proposed tokens: measured lately, or on the line through the nearest that were.
+func (s *steps) time(rows int) float64 {
 	known := func(i int) bool {
-		return d.times[i].n > 0 && (i == 1 || d.round-d.times[i].round < remeasure)
+		return s.times[i].n > 0 && (i == 0 || s.round-s.times[i].round < remeasure)
 	}
-	lo, hi := n, n
-	for ; !known(lo); lo-- { // a round of one row has been measured always
+	lo := min(rows, len(s.times)-1)
+	for ; !known(lo); lo-- { // plain steps have always been measured
 	}
-	for hi < len(d.times) && !known(hi) {
+	hi := rows
+	for hi < len(s.times) && !known(hi) {
 		hi++
 	}
-	switch t := d.times[lo].seconds; {
-	case lo == n:
+	switch t := s.times[lo].seconds; {
+	case lo == rows:
 		return t
-	case hi < len(d.times):
-		return t + (d.times[hi].seconds-t)*float64(n-lo)/float64(hi-lo)
-	case lo > 1:
-		return t + (t-d.times[1].seconds)*float64(n-lo)/float64(lo-1)
+	case hi < len(s.times):
+		return t + (s.times[hi].seconds-t)*float64(rows-lo)/float64(hi-lo)
+	case lo > 0:
+		return t + max(0, t-s.times[0].seconds)*float64(rows-lo)/float64(lo)
 	default:
-		return t
+		return t * (1 + rowGuess*float64(rows))
 	}
+}
+
+// StepTimes returns the measured times in seconds of steps of so many sequences together, by the number of proposed tokens in them; 0
+// where none was measured.
+func (e *Engine) StepTimes(sequences int) []float64 {
+	e.costs.mu.Lock()
+	defer e.costs.mu.Unlock()
+	var times []float64
+	for _, t := range e.costs.of(sequences).times {
+		times = append(times, t.seconds)
+	}
+	return times
 }

@@ -6,67 +6,210 @@ import (
 	"time"
 )
 
-// simulate runs rounds of a target whose round of n rows takes 1+row·(n-1), with a draft that costs draft a token and whose tokens are
-// accepted with probability accept. It returns tokens a unit of time, so plain decoding is 1, and the mean depth. What the controller
-// measures is longer by up to a twentieth, and in a part hiccups of the rounds up to nine times as long.
-func simulate(d *depth, rounds int, row, draft, accept, hiccups float64, rng *rand.Rand) (rate, mean float64) {
-	const unit = float64(10 * time.Millisecond)
-	noise := func() float64 {
-		x := 1 + 0.05*rng.Float64()
-		if rng.Float64() < hiccups {
-			x *= 1 + 8*rng.Float64()
-		}
-		return x
+// machine is a made-up machine in whose time a step of b sequences with rows proposed tokens takes step(b, rows), a plain one of one
+// sequence 1. What is measured there is longer by up to a twentieth, and, as often as hiccups says, up to nine times as long.
+type machine struct {
+	costs    *costs
+	step     func(b, rows int) float64
+	hiccups  float64
+	rng      *rand.Rand
+	now      float64 // time since the beginning
+	tokens   int
+	proposed int
+}
+
+func newMachine(step func(b, rows int) float64, hiccups float64, stream uint64) *machine {
+	return &machine{costs: newCosts(), step: step, hiccups: hiccups, rng: rand.New(rand.NewPCG(*seed, stream))}
+}
+
+// takes lets time pass and returns what is measured of it.
+func (m *machine) takes(t float64) time.Duration {
+	m.now += t
+	t *= 1 + 0.05*m.rng.Float64()
+	if m.rng.Float64() < m.hiccups {
+		t *= 1 + 8*m.rng.Float64()
 	}
-	tokens, total, depths := 0, 0.0, 0
-	for range rounds {
-		k := d.choose(fromModel, 1000)
-		verify, propose := 1+row*float64(k), draft*float64(k)
-		d.verified(k+1, time.Duration(verify*noise()*unit))
-		n := 0
-		for n < k && rng.Float64() < accept {
-			n++
+	return time.Duration(t * float64(10*time.Millisecond))
+}
+
+// linear is a machine on which a row costs row of a plain step.
+func linear(row float64) func(b, rows int) float64 {
+	return func(b, rows int) float64 { return 1 + row*float64(b+rows-1) }
+}
+
+// guesser is a source in the made-up world: a token costs token, one that it has to see first catchUp.
+type guesser struct {
+	source                 source
+	token, catchUp, accept float64
+}
+
+// sequence is a request there: at each step some of the guessers have something to say.
+type sequence struct {
+	guessers []guesser
+	says     func() []bool // nil: all always
+	seen     [sources]tally
+	behind   int
+}
+
+// run runs steps of the sequences together and returns tokens a unit of time of each, and the mean number of tokens proposed for it.
+func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths []float64) {
+	tokens, start := m.tokens, m.now
+	depths = make([]float64, len(sequences))
+	plan, offers := make([]choice, len(sequences)), make([][]offer, len(sequences))
+	for range n {
+		from := make([][]guesser, len(sequences))
+		for i, s := range sequences {
+			says := make([]bool, len(s.guessers))
+			for j := range says {
+				says[j] = true
+			}
+			if s.says != nil {
+				says = s.says()
+			}
+			offers[i] = nil
+			for j, g := range s.guessers {
+				if says[j] {
+					o := offer{g.source, m.costs.record(sourceKey{source: g.source}), &s.seen[g.source], most, 0}
+					if g.catchUp > 0 && s.behind > maxLag {
+						o.behind = s.behind
+					}
+					offers[i], from[i] = append(offers[i], o), append(from[i], g)
+				}
+			}
 		}
-		if k > 0 {
-			d.drafted(fromModel, k, time.Duration(propose*noise()*unit))
-			d.accepted(fromModel, k, n)
+		m.costs.plan(plan, offers)
+		rows, yield := 0, 0
+		for i, c := range plan {
+			rows += c.k
+			depths[i] += float64(c.k) / float64(n)
 		}
-		total += verify + propose
-		tokens += n + 1
-		depths += k
+		for i, s := range sequences {
+			c, got := plan[i], 0
+			if c.k > 0 {
+				o, g := offers[i][c.i], from[i][c.i]
+				propose, late := m.takes(g.token*float64(c.k)), m.takes(g.catchUp*float64(o.behind))
+				if g.token > 0 {
+					m.costs.proposed(o.record, c.k, propose, o.behind, late)
+				}
+				for got < c.k && m.rng.Float64() < g.accept {
+					got++
+				}
+				m.costs.judged(o.record, o.seen, c.k, got)
+				if g.catchUp > 0 {
+					s.behind = -got - 1
+				}
+			}
+			s.behind += got + 1
+			m.tokens += got + 1
+			yield += got + 1
+		}
+		m.proposed += rows
+		m.costs.stepped(len(sequences), rows, yield, m.takes(m.step(len(sequences), rows)))
 	}
-	return float64(tokens) / total, float64(depths) / float64(rounds)
+	return float64(m.tokens-tokens) / (m.now - start) / float64(len(sequences)), depths
 }
 
 func TestDepthFollowsCost(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*seed, 7))
 	for _, c := range []struct {
-		name                        string
-		row, draft, accept, hiccups float64
-		rate                        float64 // at least; the best that can be had is 1, 1, 1, 1, 4.05, 4.05 and 1.51
-		least, most                 float64 // mean depth
+		name                                 string
+		row, draft, catchUp, accept, hiccups float64
+		rate                                 float64 // at least; the best that can be had is 1, 1, 1, 1, 1, 4.05, 4.05 and 1.51
+		least, most                          float64 // mean depth
 	}{
-		{"useless draft", 0.2, 0.1, 0.02, 0, 0.97, 0, 0.1},
-		{"useless draft, hiccups", 0.2, 0.1, 0.02, 0.05, 0.95, 0, 0.2},
-		{"good but dear draft", 0.5, 1, 0.8, 0, 0.97, 0, 0.2},
-		{"rows as dear as rounds", 1, 0, 0.9, 0, 0.95, 0, 0.3},
-		{"good and cheap", 0.05, 0.02, 0.9, 0, 3.5, 6, 12},
-		{"good and cheap, hiccups", 0.05, 0.02, 0.9, 0.05, 3.2, 6, 12},
-		{"fair and cheap", 0.1, 0.05, 0.6, 0, 1.4, 1, 5},
+		{"useless draft", 0.2, 0.1, 0.01, 0.02, 0, 0.98, 0, 0.1},
+		{"useless draft, hiccups", 0.2, 0.1, 0.01, 0.02, 0.05, 0.97, 0, 0.1},
+		{"good but dear draft", 0.5, 1, 0.1, 0.8, 0, 0.97, 0, 0.2},
+		{"rows as dear as rounds", 1, 0, 0, 0.9, 0, 0.97, 0, 0.3},
+		{"useless, dear to feed", 0.1, 0.2, 0.2, 0, 0, 0.98, 0, 0.1},
+		{"good and cheap", 0.05, 0.02, 0.002, 0.9, 0, 3.5, 6, 12},
+		{"good and cheap, hiccups", 0.05, 0.02, 0.002, 0.9, 0.05, 3.2, 6, 12},
+		{"fair and cheap", 0.1, 0.05, 0.005, 0.6, 0, 1.4, 1, 5},
 	} {
-		rate, mean := simulate(newDepth(12, false), 1000, c.row, c.draft, c.accept, c.hiccups, rng)
-		if rate < c.rate || mean < c.least || mean > c.most {
-			t.Errorf("%s: %.3f times plain decoding with mean depth %.2f", c.name, rate, mean)
+		m := newMachine(linear(c.row), c.hiccups, 7)
+		rate, depth := m.run(1000, 12, &sequence{guessers: []guesser{{fromModel, c.draft, c.catchUp, c.accept}}})
+		if rate < c.rate || depth[0] < c.least || depth[0] > c.most {
+			t.Errorf("%s: %.3f times plain decoding with mean depth %.2f", c.name, rate, depth[0])
+		}
+	}
+}
+
+// TestWorstCase has no source that is ever right, in short requests one after another.
+func TestWorstCase(t *testing.T) {
+	for _, row := range []float64{0.04, 0.2, 0.5} {
+		m := newMachine(linear(row), 0.01, 14)
+		for request := range 20 {
+			var all []guesser
+			for c := range source(matchLengths) {
+				all = append(all, guesser{fromText + c, 0, 0, 0}, guesser{fromCorpus + c, 0, 0, 0})
+			}
+			s := &sequence{guessers: append(all, guesser{fromModel, 0.2, 0.02, 0})}
+			s.says = func() []bool {
+				says := make([]bool, len(s.guessers))
+				says[m.rng.IntN(len(all))] = true
+				says[len(all)] = true
+				return says
+			}
+			m.run(100, 16, s)
+			if rate := float64(m.tokens) / m.now; rate < 0.97 {
+				t.Errorf("rows that cost %g, after %d requests: %.3f times plain decoding", row, request+1, rate)
+			}
 		}
 	}
 }
 
 // TestDepthRecovers gives a draft that becomes useful after it was given up.
 func TestDepthRecovers(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*seed, 8))
-	d := newDepth(8, false)
-	simulate(d, 300, 0.1, 0.05, 0, 0, rng)
-	if _, mean := simulate(d, 2000, 0.1, 0.05, 0.9, 0, rng); mean < 2 {
-		t.Errorf("mean depth %.2f after recovery", mean)
+	m := newMachine(linear(0.1), 0, 8)
+	s := &sequence{guessers: []guesser{{fromModel, 0.05, 0.002, 0}}}
+	m.run(300, 8, s)
+	s.guessers[0].accept = 0.9
+	if _, depth := m.run(2000, 8, s); depth[0] < 2 {
+		t.Errorf("mean depth %.2f after recovery", depth[0])
+	}
+}
+
+// TestBestSource has two sources, each better in its turn.
+func TestBestSource(t *testing.T) {
+	m := newMachine(linear(0.05), 0, 15)
+	s := &sequence{guessers: []guesser{{fromText + 3, 0, 0, 0.95}, {fromModel, 0.1, 0.001, 0.8}}}
+	turn := 0
+	s.says = func() []bool { turn++; return []bool{turn%40 < 20, true} }
+	m.run(400, 16, s)
+	text, draft := m.costs.record(sourceKey{source: fromText + 3}), m.costs.record(sourceKey{source: fromModel})
+	if text.tried[0] < 10 || draft.tried[0] < 10 {
+		t.Errorf("the text was asked %.0f times of late, the draft %.0f times", text.tried[0], draft.tried[0])
+	}
+	s.guessers[0].accept, s.says = 0.1, nil // what stands in the text is now misleading
+	if _, depth := m.run(200, 16, s); depth[0] < 2 || text.at(0, 0, 0) > 0.5 {
+		t.Errorf("mean depth %.2f, acceptance of the text's first token %.2f", depth[0], text.at(0, 0, 0))
+	}
+}
+
+// TestLearning runs a second request on the engine of the first.
+func TestLearning(t *testing.T) {
+	m := newMachine(linear(0.05), 0, 16)
+	good := []guesser{{fromModel, 0.02, 0.002, 0.95}}
+	m.run(200, 12, &sequence{guessers: good})
+	if _, depth := m.run(1, 12, &sequence{guessers: good}); depth[0] < 6 {
+		t.Errorf("the first round of a second request proposes %g tokens", depth[0])
+	}
+}
+
+// TestBatchDepth: on a machine that reads weights for up to 8 rows and computes from there on, many sequences leave no room for guesses,
+// and of a few the one that repeats itself gets it.
+func TestBatchDepth(t *testing.T) {
+	roof := func(b, rows int) float64 { return max(1, float64(b+rows)/8) }
+	repeat := func(accept float64) *sequence { return &sequence{guessers: []guesser{{fromText + 2, 0, 0, accept}}} }
+	m := newMachine(roof, 0, 17)
+	rate, depth := m.run(500, 16, repeat(0.9), repeat(0.02), repeat(0.02), repeat(0.02))
+	if rate < 1.3 || depth[0] < 2 || depth[0] > 8 || depth[1] > 0.1 {
+		t.Errorf("four sequences: %.2f times plain decoding, depths %.2f", rate, depth)
+	}
+	var many []*sequence
+	for range 16 {
+		many = append(many, repeat(0.5))
+	}
+	if rate, depth = m.run(500, 16, many...); rate < 0.5*0.985 || depth[0] > 0.2 { // plain decoding of 16 yields one half each
+		t.Errorf("sixteen sequences: %.3f, depths %.2f", rate, depth)
 	}
 }

@@ -27,69 +27,116 @@ const (
 // matchLengths is the number of classes of matches: of 2, 3 to 4, 5 to 8, 9 to 16 and more tokens.
 const matchLengths = 5
 
-const (
-	shortestMatch = 2 // tokens of a match that is used at all
-	sureMatch     = 3 // tokens of a match that goes before the draft model
-)
+// shortestMatch is the length of a match that is used at all.
+const shortestMatch = 2
 
 // class returns the class of a match of length tokens.
 func class(length int) source { return source(min(bits.Len(uint(length-1)), matchLengths) - 1) }
 
-// propose appends a round's proposed tokens to fed: at most Speculate, one below what is left to produce, since a round also emits the
-// target's own token, and as many as the draft's context holds.
-func (g *generation) propose(ctx context.Context) error {
+// guess returns the acceptance that a source is held to have before anything is known.
+func (s source) guess() float64 {
+	if s == fromModel {
+		return 0.6
+	}
+	return [matchLengths]float64{0.4, 0.5, 0.7, 0.85, 0.9}[s.class()]
+}
+
+// deepest returns half of the tokens that a source may propose before anything is known; later it is twice as many as ever before.
+func (s source) deepest() int {
+	if s == fromModel {
+		return 1
+	}
+	return [matchLengths]int{1, 1, 2, 4, 8}[s.class()]
+}
+
+func (s source) class() source { return (s - fromText) % matchLengths }
+
+// offers fills g.offered with what the sources could propose: at most Speculate tokens, one below what is left to produce, since a round also
+// emits the target's own token, and as many as the draft's context holds.
+func (g *generation) offers() []offer {
+	g.offered = g.offered[:0]
 	most := min(g.Speculate, g.limit-len(g.tokens)-1)
-	at, match, inCorpus := g.match()
-	switch {
-	case match >= sureMatch || match >= shortestMatch && g.draft == nil:
-		g.source = fromText + class(match)
-		if inCorpus {
-			g.source = fromCorpus + class(match)
-		}
-	case g.draft != nil:
-		g.source = fromModel
-		most = min(most, g.draft.room(len(g.tokens)))
-	default:
+	if most <= 0 {
 		return nil
 	}
-	k := g.depth.choose(g.source, most)
-	switch {
-	case k == 0:
+	if g.automaton != nil {
+		var length int
+		if g.at, length = g.automaton.match(g.tokens); length >= shortestMatch {
+			g.offer(fromText+class(length), most, 0)
+		}
+	}
+	if g.Corpus != nil {
+		if length := g.reader.match(g.tokens); length >= shortestMatch {
+			g.offer(fromCorpus+class(length), most, 0)
+		}
+	}
+	if g.draft != nil {
+		g.offer(fromModel, min(most, g.draft.room(len(g.tokens))), g.draft.behind(len(g.tokens)))
+	}
+	return g.offered
+}
+
+func (g *generation) offer(s source, most, behind int) {
+	if most <= 0 {
+		return
+	}
+	if g.records[s] == nil {
+		k := sourceKey{source: s, sampled: !g.Sampling.Greedy()}
+		if s == fromModel {
+			k.draft = g.draft.model
+		}
+		g.records[s] = g.costs.record(k)
+	}
+	g.offered = append(g.offered, offer{s, g.records[s], &g.seen[s], most, behind})
+}
+
+// fixed returns the choice of a request of fixed depth: what was measured has no say, so that a seed gives the same output again. A match goes
+// by its length, and before the draft model unless it is of the shortest.
+func (g *generation) fixed(offers []offer) choice {
+	rank := func(s source) source {
+		if s == fromModel {
+			return 1
+		}
+		return 2 * s.class()
+	}
+	var best choice
+	for i, o := range offers {
+		if best.k == 0 || rank(o.source) > rank(offers[best.i].source) {
+			best = choice{i, o.most}
+		}
+	}
+	return best
+}
+
+// propose appends the tokens of a choice to fed.
+func (g *generation) propose(ctx context.Context, c choice) error {
+	if c.k == 0 {
 		return nil
+	}
+	switch g.source = g.offered[c.i].source; {
 	case g.source == fromModel:
-		return g.proposeByModel(ctx, k)
-	case inCorpus:
-		g.fed = g.Corpus.propose(g.fed, g.reader.at, k)
+		return g.proposeByModel(ctx, c.k)
+	case g.source >= fromCorpus:
+		g.fed = g.Corpus.propose(g.fed, g.reader.at, c.k)
 	default:
-		g.fed = propose(g.fed, g.tokens, at, k)
+		g.fed = propose(g.fed, g.tokens, g.at, c.k)
 	}
 	return nil
 }
 
-// match returns the length of the longest match of the last tokens, and where it goes on: at a position of the sequence or in the corpus.
-func (g *generation) match() (at, length int, inCorpus bool) {
-	if g.automaton != nil {
-		at, length = g.automaton.match(g.tokens)
-	}
-	if g.Corpus != nil {
-		if n := g.reader.match(g.tokens); n > length {
-			return 0, n, true
-		}
-	}
-	return at, length, false
-}
-
 // proposeByModel appends k tokens of the draft's to fed.
 func (g *generation) proposeByModel(ctx context.Context, k int) error {
+	start := time.Now()
+	behind := g.draft.behind(len(g.tokens))
 	if err := g.draft.catchUp(ctx, g.tokens); err != nil {
 		return err
 	}
-	start := time.Now()
+	late := time.Since(start)
 	var err error
 	if g.fed, err = g.draft.propose(g.fed, g.tokens, k); err != nil {
 		return fmt.Errorf("draft of token %d: %w", len(g.tokens), err)
 	}
-	g.depth.drafted(g.source, k, time.Since(start))
+	g.costs.proposed(g.records[fromModel], k, time.Since(start)-late, behind, late)
 	return nil
 }
 
@@ -123,9 +170,17 @@ func (d *drafter) room(n int) int {
 	return int(^uint(0) >> 1)
 }
 
-// catchUp feeds tokens that the draft has not seen, except the last few, if there are many.
+// behind returns how many of n tokens catchUp would feed.
+func (d *drafter) behind(n int) int {
+	if n-d.state.Len() <= maxLag || d.room(n) == 0 {
+		return 0
+	}
+	return n - 1 - d.state.Len()
+}
+
+// catchUp feeds tokens that the draft has not seen, except the last, if they are many.
 func (d *drafter) catchUp(ctx context.Context, tokens []int32) error {
-	if len(tokens)-d.state.Len() <= maxLag || d.room(len(tokens)) == 0 {
+	if d.behind(len(tokens)) == 0 {
 		return nil
 	}
 	return feed(ctx, d.tape, d.model, d.state, tokens[:len(tokens)-1])

@@ -15,6 +15,7 @@ import (
 // Engine generates with one target model. Its methods may be called from several goroutines at once.
 type Engine struct {
 	Target *model.Model
+	costs  *costs
 	mu     sync.Mutex
 	tapes  []*autograd.Tape // free; their arenas are worth keeping between requests
 }
@@ -28,7 +29,7 @@ func New(target *model.Model, drafts ...*model.Model) *Engine {
 			d.Pack()
 		}
 	}
-	return &Engine{Target: target}
+	return &Engine{Target: target, costs: newCosts()}
 }
 
 // takeTape returns a scratch tape for one goroutine.

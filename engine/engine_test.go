@@ -165,10 +165,15 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%q: %d values", want, n)
 		}
 	}
-	r := Request{Prompt: []int32{1}, MaxTokens: 3, NGram: true, Speculate: 2}
-	err := e.Batch(context.Background(), 2, requests(r), func(int, []int32, string) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "request 0: speculate is 2") {
-		t.Errorf("batch: %v", err)
+	good := Request{Prompt: []int32{1}, MaxTokens: 3, NGram: true, Speculate: 2}
+	for want, r := range map[string]Request{
+		"request 1: speculate is 2, but there is neither": {Prompt: []int32{1}, MaxTokens: 3, Speculate: 2},
+		"request 1, draft of token 1: logit 0 is NaN":     {Prompt: []int32{1}, MaxTokens: 9, Draft: broken, Speculate: 2, FixedDepth: true},
+	} {
+		err := e.Batch(context.Background(), 2, requests(good, r), func(int, []int32, string) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("batch: %v, want %q", err, want)
+		}
 	}
 	for _, err := range New(broken).Generate(context.Background(), Request{Prompt: []int32{1}, MaxTokens: 3}, nil) {
 		if err == nil || !strings.Contains(err.Error(), "NaN") {

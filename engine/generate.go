@@ -11,7 +11,6 @@ import (
 	"krait/autograd"
 	"krait/model"
 	"krait/sample"
-	"krait/tensor"
 )
 
 // prefillGrid is where a prompt is cut: pieces end at multiples of it, so that memory is bounded and a request has the same bits
@@ -66,33 +65,43 @@ func (g *generation) run(ctx context.Context, prefilled func(), yield func(Token
 // generation is one sequence on its way.
 type generation struct {
 	Request
-	target    *model.Model
-	state     *model.State // has seen all tokens but the last
-	tokens    []int32      // prompt and output
-	limit     int
-	rng       *rand.Rand
-	stats     *Stats
-	tape      *autograd.Tape
-	runs      [1]model.Run
-	fed       []int32   // what the round feeds: the last token, then the proposed ones
-	block     []Token   // what the round commits
-	p         []float32 // target distribution (vocab)
-	source    source    // who proposed
+	target *model.Model
+	costs  *costs
+	state  *model.State // has seen all tokens but the last
+	tokens []int32      // prompt and output
+	limit  int
+	rng    *rand.Rand
+	stats  *Stats
+	tape   *autograd.Tape
+	runs   [1]model.Run
+	fed    []int32   // what the round feeds: the last token, then the proposed ones
+	block  []Token   // what the round commits
+	p      []float32 // target distribution (vocab)
+
+	// Who proposes.
 	draft     *drafter
 	automaton *automaton // of the tokens
+	at        int        // where its match goes on
 	reader    *reader    // of the tokens in the corpus
-	depth     *depth
+	records   [sources]*record
+	seen      [sources]tally
+	offered   []offer
+	alone     [1][]offer // offered, as a step of one sequence
+	choice    [1]choice
+	source    source // of the round
 }
 
 func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
+	limit := e.limit(&r)
+	tokens := make([]int32, 0, min(limit, len(r.Prompt)+1024)) // room for the usual output
 	g := &generation{
-		Request: r, target: e.Target, state: e.Target.NewState(), tokens: slices.Clone(r.Prompt), limit: e.limit(&r), rng: newRNG(r.Seed),
+		Request: r, target: e.Target, costs: e.costs, state: e.Target.NewState(), tokens: append(tokens, r.Prompt...), limit: limit, rng: newRNG(r.Seed),
 		stats: stats, tape: e.takeTape(),
 	}
 	if r.Speculate == 0 {
+		g.Draft, g.NGram, g.Corpus = nil, false, nil
 		return g
 	}
-	g.depth = newDepth(r.Speculate, r.FixedDepth)
 	if r.Draft != nil {
 		g.draft = newDrafter(r.Draft, r.Sampling, g.rng, r.Speculate, e.takeTape())
 	}
@@ -147,38 +156,58 @@ func pieceEnd(from, to int) int { return min(to, (from/prefillGrid+1)*prefillGri
 func (g *generation) round(ctx context.Context) error {
 	start := time.Now()
 	defer func() { g.stats.Decode += time.Since(start) }()
-	g.fed = append(g.fed[:0], g.tokens[len(g.tokens)-1])
-	if g.depth != nil {
-		if err := g.propose(ctx); err != nil {
-			return err
-		}
+	g.choice[0] = choice{}
+	if g.alone[0] = g.offers(); g.FixedDepth {
+		g.choice[0] = g.fixed(g.offered)
+	} else if g.Speculate > 0 {
+		g.costs.plan(g.choice[:], g.alone[:])
 	}
-	k := len(g.fed) - 1
+	if err := g.begin(ctx, g.choice[0]); err != nil {
+		return err
+	}
 	verify := start
-	if g.depth != nil {
+	if g.Speculate > 0 {
 		verify = time.Now()
-	}
-	if k > 0 {
-		g.state.Mark()
 	}
 	g.tape.Reset()
 	g.runs[0] = model.Run{Len: len(g.fed), State: g.state}
 	hidden := g.target.Forward(g.tape, model.Batch{Tokens: g.fed, Runs: g.runs[:]}) // (k+1, hidden)
-	if err := g.accept(g.target.Logits(g.tape, hidden), k); err != nil {
+	if err := g.end(g.target.Logits(g.tape, hidden).Data); err != nil {
+		return err
+	}
+	if g.Speculate > 0 {
+		g.costs.stepped(1, len(g.fed)-1, len(g.block), time.Since(verify))
+	}
+	return nil
+}
+
+// begin fills fed with the last token and the proposal that was chosen. Until end the state's tokens are provisional.
+func (g *generation) begin(ctx context.Context, c choice) error {
+	g.fed = append(g.fed[:0], g.tokens[len(g.tokens)-1])
+	if err := g.propose(ctx, c); err != nil {
+		return err
+	}
+	if len(g.fed) > 1 {
+		g.state.Mark()
+	}
+	return nil
+}
+
+// end judges the proposal by the target's logits (len(fed), vocab), fills block and commits it.
+func (g *generation) end(logits []float32) error {
+	k := len(g.fed) - 1
+	if err := g.accept(logits, k); err != nil {
 		return fmt.Errorf("token %d: %w", len(g.tokens), err)
 	}
 	if k > 0 {
 		g.state.Keep(len(g.block))
-	}
-	if g.depth != nil {
-		g.depth.verified(k+1, time.Since(verify))
 	}
 	g.committed(k)
 	return nil
 }
 
 // accept fills block from the target's logits (k+1, vocab): row i judges proposed token i, and the last one has none to judge.
-func (g *generation) accept(logits *tensor.Tensor, k int) error {
+func (g *generation) accept(logits []float32, k int) error {
 	g.block = g.block[:0]
 	forced := -1
 	if g.Synthetic != nil && k > 0 {
@@ -190,7 +219,7 @@ func (g *generation) accept(logits *tensor.Tensor, k int) error {
 		if i < k {
 			drafted = g.fed[i+1]
 		}
-		token, accepted, err := g.decide(logits.Data[i*vocab:][:vocab], i, drafted)
+		token, accepted, err := g.decide(logits[i*vocab:][:vocab], i, drafted)
 		if err != nil {
 			return err
 		}
@@ -248,7 +277,7 @@ func (g *generation) committed(k int) {
 	for i := range accepted {
 		g.stats.AcceptedAt[i]++
 	}
-	g.depth.accepted(g.source, k, accepted)
+	g.costs.judged(g.records[g.source], &g.seen[g.source], k, accepted)
 	if g.source == fromModel {
 		g.draft.keep(accepted)
 	}

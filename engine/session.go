@@ -17,7 +17,6 @@ type Session struct {
 	engine *Engine
 	target memory
 	draft  *memory // nil: no draft
-	depth  *depth  // what earlier turns measured
 	kept   int
 	again  int
 }
@@ -73,9 +72,6 @@ func (s *Session) begin(g *generation) {
 		s.draft.meet(g.tokens)
 		g.draft.state = s.draft.state
 	}
-	if g.depth != nil && s.depth != nil && s.depth.max == g.depth.max && s.depth.fixed == g.depth.fixed {
-		g.depth = s.depth
-	}
 }
 
 // save keeps copies of the states before the answer.
@@ -88,9 +84,6 @@ func (s *Session) save(g *generation) {
 
 // end takes the states back, or drops them where they are not whole.
 func (s *Session) end(g *generation, whole bool) {
-	if g.depth != nil {
-		s.depth = g.depth
-	}
 	if !whole {
 		s.target.forget()
 		if s.draft != nil {

@@ -27,8 +27,19 @@ type generateConfig struct {
 	json              bool
 }
 
-// defaultSpeculate is the number of tokens proposed a round when there is someone to propose them.
-const defaultSpeculate = 4
+// How many tokens a round proposes when there is someone to propose them: at most, where measurement decides, and always, where a seed is to
+// give the same text again.
+const (
+	defaultSpeculate = 16
+	fixedSpeculate   = 4
+)
+
+// fixDepth makes sampled output with a seed reproducible: what was measured has no say in how many tokens are guessed.
+func fixDepth(r *engine.Request, seeded, asked bool) {
+	if r.FixedDepth = seeded && !r.Sampling.Greedy(); r.FixedDepth && !asked {
+		r.Speculate = min(r.Speculate, fixedSpeculate)
+	}
+}
 
 func generateCommand(u *ui) *cobra.Command {
 	var c generateConfig
@@ -39,7 +50,8 @@ func generateCommand(u *ui) *cobra.Command {
 
 With --draft or --ngram, tokens are guessed ahead and checked in one pass of the model: the output is that of
 the model alone, and greedy output is the same bytes. The number guessed follows what measurement says pays,
-from 0 to --speculate. Sampled output with a --seed uses --speculate always, so that the seed gives it again.`,
+from 0 to --speculate. Sampled output with a --seed guesses --speculate tokens always (4 unless it is given), so that
+the seed gives it again.`,
 		Example: `  krait generate stories260k --prompt "Once upon a time"
   krait generate stories260k --prompt "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 7
   krait generate stories260k --prompt-ids "[1,403,407]" --ngram --speculate 8 --json
@@ -97,7 +109,7 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 	if !guesses {
 		r.Speculate = 0
 	}
-	r.FixedDepth = !r.Sampling.Greedy() && f.Changed("seed")
+	fixDepth(r, f.Changed("seed"), f.Changed("speculate"))
 	if f.Changed("prompt-ids") {
 		dec := json.Unmarshal([]byte(c.promptIDs), &r.Prompt)
 		if dec != nil || len(r.Prompt) == 0 {

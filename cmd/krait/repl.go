@@ -222,6 +222,7 @@ func (r *repl) setParameter(name, value string) error {
 	}
 	r.config.request = next
 	r.config.seeded = r.config.seeded || name == "seed"
+	r.config.depthAsked = r.config.depthAsked || name == "speculate"
 	return nil
 }
 

@@ -29,6 +29,7 @@ type runConfig struct {
 	verbose      bool
 	showDraft    bool
 	seeded       bool
+	depthAsked   bool
 }
 
 func runCommand(u *ui) *cobra.Command {
@@ -105,7 +106,7 @@ func (c *runConfig) validate(cmd *cobra.Command) error {
 	if err := r.Sampling.Validate(); err != nil {
 		return usage(cmd, "%v", err)
 	}
-	c.seeded = f.Changed("seed")
+	c.seeded, c.depthAsked = f.Changed("seed"), f.Changed("speculate")
 	return checkType(cmd, c.weights)
 }
 
@@ -229,7 +230,7 @@ func (c *conversation) turnRequest(prompt []int32) engine.Request {
 	if r.MaxTokens < 0 {
 		r.MaxTokens = noLimit
 	}
-	r.FixedDepth = !r.Sampling.Greedy() && c.config.seeded
+	fixDepth(&r, c.config.seeded, c.config.depthAsked)
 	if !c.config.seeded {
 		r.Seed = uint64(time.Now().UnixNano())
 	}
