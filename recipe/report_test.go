@@ -135,7 +135,7 @@ func TestReportWithoutFigures(t *testing.T) {
 			if m := regexp.MustCompile(`NaN|Inf|ZgotmplZ|!\(`).FindString(body); m != "" {
 				t.Errorf("the page contains %q", m)
 			}
-			if bad := strings.Contains(body, `class="bad"`); bad != true {
+			if bad := strings.Contains(body, `class="wrong"`); bad != true {
 				t.Error("output that differs from plain decoding is not marked")
 			}
 		})

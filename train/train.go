@@ -32,6 +32,14 @@ type Step struct {
 	LR       float64            `json:"learning_rate"`
 	GradNorm float64            `json:"grad_norm"`
 	Seconds  float64            `json:"seconds"` // of this step
+	Eval     *Eval              `json:"eval,omitempty"`
+}
+
+// Eval is what the model does on held-out text after a step. KL and Top1 are against the teacher, where there is one.
+type Eval struct {
+	Loss float64 `json:"loss"` // nats a token
+	KL   float64 `json:"kl,omitempty"`
+	Top1 float64 `json:"top1,omitempty"`
 }
 
 // Progress is where a run stands: what Save must keep, beside weights and moments, and what Loop needs to go on.

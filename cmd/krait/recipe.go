@@ -104,7 +104,10 @@ func (u *ui) runRecipe(ctx context.Context, r *recipe.Recipe, force, asJSON bool
 	if err != nil {
 		return err
 	}
-	s := runSummary{Name: r.Name, Out: r.Out}
+	s := runSummary{Name: r.Name, Out: r.Out, Report: r.Path("report.html")}
+	if err := recipe.ReportRun(r.Out, s.Report); err != nil {
+		return err
+	}
 	rows := [][]string{{"STAGE", "KIND", "SECONDS", "RESULT"}}
 	for _, st := range state.Stages {
 		metrics, err := recipe.StageMetrics(r.Out, st.Name)
@@ -119,6 +122,7 @@ func (u *ui) runRecipe(ctx context.Context, r *recipe.Recipe, force, asJSON bool
 		return u.json(s)
 	}
 	u.table(rows)
+	u.print("\nreport: %s\n", s.Report)
 	return nil
 }
 

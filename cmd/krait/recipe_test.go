@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"krait/recipe"
 	"krait/safetensors"
 )
 
@@ -161,7 +162,7 @@ stages:
 // TestRecipeStepwise: the chain's layers are the paper's, each step goes on from the one before, and a list that gives attention back is refused.
 func TestRecipeStepwise(t *testing.T) {
 	dir := t.TempDir()
-	recipe := func(keys string) string {
+	file := func(keys string) string {
 		write(t, filepath.Join(dir, "s.yaml"), []byte("model: stories260k\ntrain: {steps: 3, batch_tokens: 100}\nstages:\n- {stage: label, count: 12, max_tokens: 48}\n- stage: stepwise\n"+keys))
 		return "s.yaml"
 	}
@@ -180,16 +181,16 @@ func TestRecipeStepwise(t *testing.T) {
 		}
 		return all
 	}
-	got := layers(recipe("  ratios: [75, 50, 25, 12.5, 0]\n  num_layers: 32\n"))
+	got := layers(file("  ratios: [75, 50, 25, 12.5, 0]\n  num_layers: 32\n"))
 	if len(got) != 5 || len(got[0]) != 24 || got[0][0] != 1.0 || len(got[1]) != 16 || got[1][15] != 31.0 || len(got[2]) != 8 || got[2][0] != 3.0 || len(got[3]) != 4 || got[3][0] != 7.0 || len(got[4]) != 0 {
 		t.Errorf("the paper's ratios: %v", got)
 	}
-	if got := layers(recipe("  order: paper\n  num_layers: 8\n")); len(got) != 8 || len(got[0]) != 7 || got[0][0] != 1.0 || len(got[3]) != 4 || got[3][3] != 7.0 || len(got[7]) != 0 {
+	if got := layers(file("  order: paper\n  num_layers: 8\n")); len(got) != 8 || len(got[0]) != 7 || got[0][0] != 1.0 || len(got[3]) != 4 || got[3][3] != 7.0 || len(got[7]) != 0 {
 		t.Errorf("the paper's order: %v", got)
 	}
-	fails(t, dir, []string{"step 2 wants attention in layer 2, which has lost it before"}, "recipe", "validate", recipe("  attn_layers: [[1, 3], [2]]\n"))
-	fails(t, dir, []string{"want one of ratios, attn_layers and order"}, "recipe", "validate", recipe("  num_layers: 5\n"))
-	must(t, dir, "recipe", "run", recipe("  ratios: [60, 40, 0]\n  align: {steps: 2}\n"), "out=chain", "-q")
+	fails(t, dir, []string{"step 2 wants attention in layer 2, which has lost it before"}, "recipe", "validate", file("  attn_layers: [[1, 3], [2]]\n"))
+	fails(t, dir, []string{"want one of ratios, attn_layers and order"}, "recipe", "validate", file("  num_layers: 5\n"))
+	must(t, dir, "recipe", "run", file("  ratios: [60, 40, 0]\n  align: {steps: 2}\n"), "out=chain", "-q")
 	var m shown
 	mustJSON(t, dir, &m, "show", filepath.Join("chain", "distill-0"), "--json")
 	if len(m.LayersByKind["attention"]) != 0 {
@@ -222,4 +223,63 @@ func openModel(t *testing.T, dir string) map[string][]byte {
 		all[name] = slices.Clone(x.Data)
 	}
 	return all
+}
+
+// TestRuns: runs are listed, compared and reported, also one that has not ended.
+func TestRuns(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "r.yaml"), []byte(`model: stories260k
+train: {steps: 12, batch_tokens: 120}
+stages:
+- {stage: label, count: 12, max_tokens: 48}
+- {stage: init, every: 2}
+- {stage: align}
+- {stage: distill}
+- {stage: quantize, type: q8}
+- {stage: export, format: gguf, type: q8_0}
+- {stage: eval, models: [init, distill], max_bytes: 3000, max_length: 128, prompt: Once upon a time, max_tokens: 20}
+`))
+	must(t, dir, "recipe", "run", "r.yaml", "out=runs/a", "-q")
+	must(t, dir, "recipe", "run", "r.yaml", "out=runs/b", "distill.learning_rate=2e-3", "-q")
+	if out := must(t, dir, "runs"); strings.Count(out, "8/8") != 2 || !strings.Contains(out, filepath.Join("runs", "a")) || !strings.Contains(out, "perplexity_ratio.distill") {
+		t.Errorf("%s", out)
+	}
+	var d runDiff
+	mustJSON(t, dir, &d, "diff", "runs/a", "runs/b", "--json")
+	if len(d.Stages) != 1 || d.Stages[0] != (stageDiff{"distill", "learning_rate", "0.001", "0.002"}) {
+		t.Errorf("%+v", d.Stages)
+	}
+	i := slices.IndexFunc(d.Figures, func(f runFigure) bool { return f.Name == "perplexity.distill" })
+	if i < 0 || d.Figures[i].A == nil || d.Figures[i].B == nil || *d.Figures[i].A == *d.Figures[i].B {
+		t.Errorf("%+v", d.Figures)
+	}
+	if out := must(t, dir, "diff", "runs/a", "runs/b"); !strings.Contains(out, "learning_rate") || !strings.Contains(out, "perplexity.distill") {
+		t.Errorf("%s", out)
+	}
+	page := string(read(t, filepath.Join(dir, "runs", "a", "report.html")))
+	for _, want := range []string{"8 of 8 stages", "MAMAM", "Alignment of the layers", "distill", "Text by distill", "<svg"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the report does not say %q", want)
+		}
+	}
+	if n := strings.Count(page, "<svg"); n != 2 {
+		t.Errorf("%d charts, want one a training", n)
+	}
+	var rows []map[string]any
+	if err := json.Unmarshal(read(t, filepath.Join(dir, "runs", "a", "eval", "eval.json")), &rows); err != nil || len(rows) != 3 || rows[0]["kl"].(float64) > 1e-9 || rows[2]["kl"].(float64) <= 0 {
+		t.Errorf("%v, %v", err, rows)
+	}
+	var p perplexity
+	write(t, filepath.Join(dir, "text"), []byte(recipe.HeldOut()[:3000]))
+	mustJSON(t, dir, &p, "eval", "ppl", "runs/a/distill", "--text", "text", "--context", "128", "--json")
+	if p.Perplexity != rows[2]["perplexity"].(float64) {
+		t.Errorf("the stage measured a perplexity of %v, eval ppl %v", rows[2]["perplexity"], p.Perplexity)
+	}
+	must(t, dir, "generate", "runs/a/quantize", "--prompt", "Once", "--max-tokens", "5", "-q")
+	must(t, dir, "show", "runs/a/export/model.gguf", "-q")
+	if err := os.RemoveAll(filepath.Join(dir, "runs", "b", "distill")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "report", "runs/b", "--out", "half.html")
+	fails(t, dir, []string{"run.json: no such file"}, "report", "nowhere")
 }
