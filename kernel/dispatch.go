@@ -33,9 +33,12 @@ type table struct {
 	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	packPanel        func(dst, w []float32, rows, k int)
+	gemmBF16         func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
+	mulBrain         func(y []float32, ldy int, x []float32, ldx, rows int, p *QuantPanels) // many rows on panels of bf16; nil: as few rows
 	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
 	peak             func(turns int) // runs multiply-adds on registers
 	peakFlops        float64         // operations in a turn
+	peakBF16         func(turns int) // runs multiply-adds of pairs of bf16, twice the operations; nil: the level has none
 	narrow           [panelFormats]narrow
 	stream           func(p []byte) // reads memory
 	mulPanel         func(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool)
@@ -50,7 +53,7 @@ var portable = table{
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
-	gemm: gemmPortable, packPanel: packPanelPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
+	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 	narrow: narrowPortable, stream: streamPortable,
 }
 
@@ -127,16 +130,19 @@ func SetLevel(name string) error {
 
 // FMAPeak returns the GFLOP/s that this core reaches with multiply-adds on registers at the level in use, the best of several tries
 // within about d: the limit of every float32 product. It is 0 for the portable level.
-func FMAPeak(d time.Duration) float64 {
-	if active.peak == nil {
+func FMAPeak(d time.Duration) float64 { return peakRate(active.peak, active.peakFlops, d) }
+
+// peakRate returns the GFLOP/s of the fastest of several tries at peak, which makes flops operations a turn, or 0 for none.
+func peakRate(peak func(turns int), flops float64, d time.Duration) float64 {
+	if peak == nil {
 		return 0
 	}
 	const turns = 1000
 	best := time.Duration(1 << 62)
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		start := time.Now()
-		active.peak(turns)
+		peak(turns)
 		best = min(best, time.Since(start))
 	}
-	return turns * active.peakFlops / float64(best.Nanoseconds())
+	return turns * flops / float64(best.Nanoseconds())
 }

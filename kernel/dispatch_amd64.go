@@ -43,6 +43,7 @@ func missing() string {
 func tableAVX2() *table {
 	t := portable
 	t.name, t.lanes = "avx2", 8
+	t.gemmBF16 = gemmRoundedAVX2
 	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX2, packPanelAVX2, mulPanelsAVX2, mulPanelAVX2
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX2, expSumAVX2, maxAVX2, sumAVX2, dotAVX2
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX2, scaleAVX2, mulAVX2, mulAddAVX2
@@ -62,6 +63,10 @@ func tableAVX2() *table {
 func tableAVX512() *table {
 	t := portable
 	t.name, t.lanes = "avx512", 16
+	t.gemmBF16 = gemmRoundedAVX512
+	if cpu.X86.HasAVX512BF16 {
+		t.gemmBF16, t.mulBrain, t.peakBF16 = gemmPairs, mulBrainPairs, peakBF16AVX512
+	}
 	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX512, packPanelAVX512, mulPanelsAVX512, mulPanelAVX512
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX512, expSumAVX512, maxAVX512, sumAVX512, dotAVX512
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX512, scaleAVX512, mulAVX512, mulAddAVX512

@@ -20,6 +20,7 @@ func tableNEON() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowNEON), rmsNormGradBy(rmsNormGradRowNEON)
 	t.gatedRMSNorm, t.gatedRMSNormGrad = gatedRMSNormBy(gatedGroupNEON, nil), gatedRMSNormGradBy(gatedGroupGradNEON, nil)
 	t.rope = ropeBy(ropeRowNEON, nil, nil)
+	t.gemmBF16 = gemmRoundedNEON
 	t.gemm, t.mulPanels, t.mulPanel = gemmNEON, mulPanelsNEON, mulPanelNEON
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }
 	return &t

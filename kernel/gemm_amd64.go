@@ -5,6 +5,8 @@ package kernel
 // geometry is what the driver knows of a level: a tile of rows × 2·lanes fills the registers.
 type geometry struct {
 	avx512      bool
+	pairs       bool // elements of packed operands are pairs of bf16, two k each
+	rounded     bool // packed operands are rounded to bf16
 	rows, lanes int
 	rowPanels   int // of packed A that stay in L2
 	cols        int // of packed B that stay in L2 with them
@@ -17,23 +19,31 @@ var (
 
 // run runs the microkernel for rows rows and vecs vectors. The calls are direct, so that a tile can live on the stack.
 func (g *geometry) run(t *tile, rows, vecs int, masked bool) {
-	if g.avx512 {
+	switch {
+	case g.pairs:
+		runBF16AVX512(t, rows, vecs, masked)
+	case g.avx512:
 		runAVX512(t, rows, vecs, masked)
-	} else {
+	default:
 		runAVX2(t, rows, vecs, masked)
 	}
 }
 
 func (g *geometry) runPacked(t *tile) {
-	if g.avx512 {
+	switch {
+	case g.pairs:
+		tileBF16AVX512_14x2packed(t)
+	case g.avx512:
 		tileAVX512_14x2packed(t)
-	} else {
+	default:
 		tileAVX2_6x2packed(t)
 	}
 }
 
 func (g *geometry) pack(dst *float32, dstStride int, src *float32, srcStride, rows, k int, transpose bool) {
 	switch {
+	case g.pairs:
+		packPairs(dst, dstStride, src, srcStride, rows, k, transpose)
 	case g.avx512 && transpose:
 		packTransposeAVX512(dst, dstStride, src, srcStride, rows, k)
 	case g.avx512:

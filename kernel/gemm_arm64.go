@@ -6,12 +6,17 @@ import "unsafe"
 
 // geometry is what the driver of products knows of NEON: a "vector" is two registers, so that a tile of 6 × 2·8 fills 24 of the 32.
 type geometry struct {
+	pairs       bool // never: elements of packed operands are pairs of bf16
+	rounded     bool // packed operands are rounded to bf16
 	rows, lanes int
 	rowPanels   int // of packed A that stay in L2
 	cols        int // of packed B that stay in L2 with them
 }
 
-var geometryNEON = geometry{rows: 6, lanes: 8, rowPanels: 16, cols: 128}
+var (
+	geometryNEON        = geometry{rows: 6, lanes: 8, rowPanels: 16, cols: 128}
+	geometryRoundedNEON = geometry{rounded: true, rows: 6, lanes: 8, rowPanels: 16, cols: 128}
+)
 
 // run runs the microkernel for rows rows and vecs vectors; partial columns are done in widths that are powers of two.
 func (g *geometry) run(t *tile, rows, vecs int, masked bool) {
@@ -50,6 +55,20 @@ func (g *geometry) pack(dst *float32, dstStride int, src *float32, srcStride, ro
 
 func gemmNEON(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) {
 	gemmBlocked(&geometryNEON, c, ldc, a, b, m, n, k, accumulate, parallel)
+}
+
+func gemmRoundedNEON(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) {
+	gemmBlocked(&geometryRoundedNEON, c, ldc, a, b, m, n, k, accumulate, parallel)
+}
+
+// roundPacked rounds a packed operand to bf16 in place, where that is how products of bf16 are made.
+func (g *geometry) roundPacked(x []float32) {
+	if !g.rounded {
+		return
+	}
+	for i, v := range x {
+		x[i] = brainOperand(v)
+	}
 }
 
 func mulPanelsNEON(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {

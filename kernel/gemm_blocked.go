@@ -73,6 +73,10 @@ const wideBlock = 256 << 10
 // which only much use repays.
 func (p *product) plan(m, n int) {
 	g := p.geometry
+	if g.pairs || g.rounded { // as the caller has them they are not bf16
+		p.packA, p.packB = true, !p.panels
+		return
+	}
 	wide := func(stride int) bool { return 4*stride*kBlock(p.k) > wideBlock }
 	if p.aTrans {
 		p.packA = m*p.k > small && (n > 4*g.nr() || wide(p.lda) && n > g.nr())
@@ -123,7 +127,7 @@ func (p *product) aAt(i, l int) *float32 {
 func (p *product) bAt(l, j int) *float32 {
 	switch {
 	case p.panels: // j is a multiple of PanelWidth
-		return offset(p.b, j*p.k+l*PanelWidth)
+		return offset(p.b, j*p.panelK()+p.steps(l)*PanelWidth)
 	case p.bTrans:
 		return offset(p.b, j*p.ldb+l)
 	}
@@ -138,6 +142,9 @@ func (p *product) block(i0, i1, j0, j1 int) {
 		defer scratches.put(s)
 	}
 	kc := kBlock(p.k)
+	if p.geometry.pairs {
+		kc = 2 * kBlock((p.k+1)/2)
+	}
 	for j := j0; j < j1; j += colBlock {
 		for l := 0; l < p.k; l += kc {
 			p.kBlock(s, i0, i1, j, min(j+colBlock, j1), l, min(kc, p.k-l))
@@ -148,7 +155,7 @@ func (p *product) block(i0, i1, j0, j1 int) {
 // kBlock adds the terms l…l+k to the columns j0…j1 of rows i0…i1 of C.
 func (p *product) kBlock(s *scratch, i0, i1, j0, j1, l, k int) {
 	g := p.geometry
-	t := tile{k: k, cRow: 4 * p.ldc}
+	t := tile{k: p.steps(k), cRow: 4 * p.ldc}
 	if p.add || l > 0 {
 		t.add = 1
 	}
@@ -173,6 +180,22 @@ func (p *product) kBlock(s *scratch, i0, i1, j0, j1, l, k int) {
 	}
 }
 
+// steps is the number of elements that k terms are in a packed operand.
+func (p *product) steps(k int) int {
+	if p.geometry.pairs {
+		return (k + 1) / 2
+	}
+	return k
+}
+
+// panelK is the number of elements of a row in Panels, or in QuantPanels of bf16.
+func (p *product) panelK() int {
+	if p.geometry.pairs {
+		return roundUp(p.k, superblock) / 2
+	}
+	return p.k
+}
+
 // height is the number of rows of a row panel: all registers' worth, but a few rows are cut evenly, because the last of uneven
 // panels would have too few chains of multiply-adds to hide their latency.
 func (g *geometry) height(m int) int {
@@ -187,7 +210,7 @@ func (g *geometry) height(m int) int {
 func (p *product) rowPanel(s *scratch, r, index, l, k int) (a unsafe.Pointer, aRow, aK int) {
 	if p.packA {
 		slot := p.geometry.lanes
-		return unsafe.Pointer(&s.a[index*slot*k]), 4, 4 * slot
+		return unsafe.Pointer(&s.a[index*slot*p.steps(k)]), 4, 4 * slot
 	}
 	if p.aTrans {
 		return unsafe.Pointer(p.aAt(r, l)), 4, 4 * p.lda
@@ -199,27 +222,29 @@ func (p *product) rowPanel(s *scratch, r, index, l, k int) (a unsafe.Pointer, aR
 func (p *product) view(s *scratch, j0, j1, l, k int) bView {
 	switch {
 	case p.panels:
-		return bView{unsafe.Pointer(p.bAt(l, j0)), PanelWidth, 4 * PanelWidth * p.k, 4 * PanelWidth}
+		return bView{unsafe.Pointer(p.bAt(l, j0)), PanelWidth, 4 * PanelWidth * p.panelK(), 4 * PanelWidth}
 	case !p.packB:
 		return bView{unsafe.Pointer(p.bAt(l, j0)), PanelWidth, 4 * PanelWidth, 4 * p.ldb}
 	}
-	g := p.geometry
+	g, steps := p.geometry, p.steps(k)
 	nr := g.nr()
-	s.b = grow(s.b, roundUp(j1-j0, nr)*k)
+	s.b = grow(s.b, roundUp(j1-j0, nr)*steps)
 	for j := j0; j < j1; j += g.lanes {
-		dst := (j-j0)/nr*nr*k + (j-j0)%nr
+		dst := (j-j0)/nr*nr*steps + (j-j0)%nr
 		g.pack(&s.b[dst], 4*nr, p.bAt(l, j), 4*p.ldb, min(g.lanes, j1-j), k, p.bTrans)
 	}
-	return bView{unsafe.Pointer(&s.b[0]), nr, 4 * nr * k, 4 * nr}
+	g.roundPacked(s.b)
+	return bView{unsafe.Pointer(&s.b[0]), nr, 4 * nr * steps, 4 * nr}
 }
 
 // packRows packs rows i0…i1 of A in panels of height rows.
 func (p *product) packRows(s *scratch, i0, i1, height, l, k int) {
-	slot := p.geometry.lanes
-	s.a = grow(s.a, (i1-i0+height-1)/height*slot*k)
-	for i, d := i0, 0; i < i1; i, d = i+height, d+slot*k {
-		p.geometry.pack(&s.a[d], 4*slot, p.aAt(i, l), 4*p.lda, min(height, i1-i), k, !p.aTrans)
+	slot := p.geometry.lanes * p.steps(k)
+	s.a = grow(s.a, (i1-i0+height-1)/height*slot)
+	for i, d := i0, 0; i < i1; i, d = i+height, d+slot {
+		p.geometry.pack(&s.a[d], 4*p.geometry.lanes, p.aAt(i, l), 4*p.lda, min(height, i1-i), k, !p.aTrans)
 	}
+	p.geometry.roundPacked(s.a)
 }
 
 // sweep multiplies one row panel, t.a, with the columns j0…j1 of view; t.c is C at column j0.
@@ -236,10 +261,10 @@ func (p *product) sweep(t *tile, view *bView, rows, j0, j1 int) {
 		case cols >= nr && packed:
 			g.runPacked(t)
 			cols = nr
-		case rows == 1 && cols >= 8*g.lanes && view.width == PanelWidth:
+		case rows == 1 && !g.pairs && cols >= 8*g.lanes && view.width == PanelWidth:
 			g.run(t, rows, 8, false)
 			cols = 8 * g.lanes
-		case rows <= 3 && cols >= 4*g.lanes && view.width == PanelWidth:
+		case rows <= 3 && !g.pairs && cols >= 4*g.lanes && view.width == PanelWidth:
 			g.run(t, rows, 4, false)
 			cols = 4 * g.lanes
 		case cols >= nr:

@@ -134,6 +134,11 @@ func (p *QuantPanels) Mul(y []float32, ldy int, x []float32, ldx, rows int) {
 	}
 	checkMatrix("y", y, rows, p.N, ldy)
 	checkMatrix("x", x, rows, p.K, ldx)
+	if p.Format == BF16 && active.mulBrain != nil && rows > fewRows && p.K > 0 {
+		active.mulBrain(y, ldy, x, ldx, rows, p)
+		runtime.KeepAlive(p)
+		return
+	}
 	j := quantJobs.get()
 	j.start(p, y, ldy, x, ldx, rows)
 	j.prepare()

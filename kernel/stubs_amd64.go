@@ -265,6 +265,251 @@ func packCopyAVX512(dst *float32, dstStride int, src *float32, srcStride, rows, 
 func peakAVX512(n int)
 
 //go:noescape
+func tileBF16AVX512_14x2packed(t *tile)
+
+//go:noescape
+func tileBF16AVX512_1x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_1x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_1x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_2x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_2x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_2x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_3x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_3x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_3x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_4x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_4x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_4x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_5x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_5x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_5x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_6x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_6x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_6x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_7x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_7x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_7x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_8x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_8x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_8x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_9x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_9x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_9x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_10x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_10x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_10x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_11x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_11x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_11x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_12x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_12x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_12x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_13x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_13x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_13x1masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_14x2(t *tile)
+
+//go:noescape
+func tileBF16AVX512_14x2masked(t *tile)
+
+//go:noescape
+func tileBF16AVX512_14x1masked(t *tile)
+
+// runBF16AVX512 runs the microkernel for rows rows and vecs vectors of columns, the last of them partial if masked.
+func runBF16AVX512(t *tile, rows, vecs int, masked bool) {
+	kind := rows<<4 | vecs
+	if masked {
+		kind |= 1 << 8
+	}
+	switch kind {
+	case 0x12:
+		tileBF16AVX512_1x2(t)
+	case 0x112:
+		tileBF16AVX512_1x2masked(t)
+	case 0x111:
+		tileBF16AVX512_1x1masked(t)
+	case 0x22:
+		tileBF16AVX512_2x2(t)
+	case 0x122:
+		tileBF16AVX512_2x2masked(t)
+	case 0x121:
+		tileBF16AVX512_2x1masked(t)
+	case 0x32:
+		tileBF16AVX512_3x2(t)
+	case 0x132:
+		tileBF16AVX512_3x2masked(t)
+	case 0x131:
+		tileBF16AVX512_3x1masked(t)
+	case 0x42:
+		tileBF16AVX512_4x2(t)
+	case 0x142:
+		tileBF16AVX512_4x2masked(t)
+	case 0x141:
+		tileBF16AVX512_4x1masked(t)
+	case 0x52:
+		tileBF16AVX512_5x2(t)
+	case 0x152:
+		tileBF16AVX512_5x2masked(t)
+	case 0x151:
+		tileBF16AVX512_5x1masked(t)
+	case 0x62:
+		tileBF16AVX512_6x2(t)
+	case 0x162:
+		tileBF16AVX512_6x2masked(t)
+	case 0x161:
+		tileBF16AVX512_6x1masked(t)
+	case 0x72:
+		tileBF16AVX512_7x2(t)
+	case 0x172:
+		tileBF16AVX512_7x2masked(t)
+	case 0x171:
+		tileBF16AVX512_7x1masked(t)
+	case 0x82:
+		tileBF16AVX512_8x2(t)
+	case 0x182:
+		tileBF16AVX512_8x2masked(t)
+	case 0x181:
+		tileBF16AVX512_8x1masked(t)
+	case 0x92:
+		tileBF16AVX512_9x2(t)
+	case 0x192:
+		tileBF16AVX512_9x2masked(t)
+	case 0x191:
+		tileBF16AVX512_9x1masked(t)
+	case 0xa2:
+		tileBF16AVX512_10x2(t)
+	case 0x1a2:
+		tileBF16AVX512_10x2masked(t)
+	case 0x1a1:
+		tileBF16AVX512_10x1masked(t)
+	case 0xb2:
+		tileBF16AVX512_11x2(t)
+	case 0x1b2:
+		tileBF16AVX512_11x2masked(t)
+	case 0x1b1:
+		tileBF16AVX512_11x1masked(t)
+	case 0xc2:
+		tileBF16AVX512_12x2(t)
+	case 0x1c2:
+		tileBF16AVX512_12x2masked(t)
+	case 0x1c1:
+		tileBF16AVX512_12x1masked(t)
+	case 0xd2:
+		tileBF16AVX512_13x2(t)
+	case 0x1d2:
+		tileBF16AVX512_13x2masked(t)
+	case 0x1d1:
+		tileBF16AVX512_13x1masked(t)
+	case 0xe2:
+		tileBF16AVX512_14x2(t)
+	case 0x1e2:
+		tileBF16AVX512_14x2masked(t)
+	case 0x1e1:
+		tileBF16AVX512_14x1masked(t)
+	default:
+		panic("kernel: no such tile")
+	}
+}
+
+// packTransposeBF16AVX512 sets dst[p][i] = the pair src[i][2p], src[i][2p+1] for i < rows ≤ lanes, 2p < k, strides in bytes; a row of dst is a whole vector
+//
+//go:noescape
+func packTransposeBF16AVX512(dst *float32, dstStride int, src *float32, srcStride, rows, k int)
+
+// packCopyBF16AVX512 sets dst[p][i] = the pair src[2p][i], src[2p+1][i] for i < rows ≤ lanes, 2p < k, strides in bytes; a row of dst is a whole vector
+//
+//go:noescape
+func packCopyBF16AVX512(dst *float32, dstStride int, src *float32, srcStride, rows, k int)
+
+// peakBF16AVX512 runs n turns of 24 multiply-adds of a vector of pairs
+//
+//go:noescape
+func peakBF16AVX512(n int)
+
+// brainRoundAVX512 rounds n numbers to bf16 in place, n a multiple of lanes: to nearest even, a NaN becomes quiet, a denormal number zero
+//
+//go:noescape
+func brainRoundAVX512(x *float32, n int)
+
+//go:noescape
 func expAVX512(y, x []float32)
 
 //go:noescape
@@ -651,6 +896,11 @@ func packCopyAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, k 
 //
 //go:noescape
 func peakAVX2(n int)
+
+// brainRoundAVX2 rounds n numbers to bf16 in place, n a multiple of lanes: to nearest even, a NaN becomes quiet, a denormal number zero
+//
+//go:noescape
+func brainRoundAVX2(x *float32, n int)
 
 //go:noescape
 func expAVX2(y, x []float32)

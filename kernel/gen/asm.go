@@ -36,6 +36,10 @@ func (g *gen) assembly() string {
 		fmt.Fprintf(&b, "DATA tailMask<>+%d(SB)/4, $%d\n", 4*i, -(1 - i/8))
 	}
 	b.WriteString("GLOBL tailMask<>(SB), RODATA|NOPTR, $64\n")
+	for i := range 8 { // 0, 16, 1, 17, …: the words of two half vectors in turn
+		fmt.Fprintf(&b, "DATA interleave<>+%d(SB)/8, $0x%04x%04x%04x%04x\n", 8*i, 17+2*i, 1+2*i, 16+2*i, 2*i)
+	}
+	b.WriteString("GLOBL interleave<>(SB), RODATA|NOPTR, $64\n")
 	names := make([]string, 0, len(g.constants))
 	for name := range g.constants {
 		names = append(names, name)

@@ -7,6 +7,7 @@ type tileKernel struct {
 	rows, vecs int
 	masked     bool // the last vector is partial
 	packed     bool // A is packed (level.slot floats per k), B in panels of panelBytes per k: strides are constants
+	pairs      bool // a step of k is a pair of bf16 in place of a float32, and sums begin with C, not at zero: one chain over all blocks of k
 }
 
 // slot is the number of floats per k in a packed row panel of A.
@@ -16,7 +17,11 @@ func (l level) slot() int { return l.lanes }
 func (l level) maxRows() int { return (l.regs - 4) / 2 }
 
 func (k tileKernel) name(l level) string {
-	n := fmt.Sprintf("tile%s_%dx%d", l.name, k.rows, k.vecs)
+	kind := l.name
+	if k.pairs {
+		kind = "BF16" + kind
+	}
+	n := fmt.Sprintf("tile%s_%dx%d", kind, k.rows, k.vecs)
 	if k.masked {
 		n += "masked"
 	}
@@ -37,12 +42,31 @@ func (l level) tileKernels() []tileKernel {
 }
 
 func (g *gen) gemm() {
-	ks := g.tileKernels()
+	g.tiles(g.name, g.tileKernels())
+	g.packTranspose()
+	g.packCopy()
+	g.peak()
+	if g.lanes == 16 {
+		var ks []tileKernel
+		for _, k := range g.tileKernels() {
+			if k.pairs = true; k.vecs <= 2 {
+				ks = append(ks, k)
+			}
+		}
+		g.tiles("BF16"+g.name, ks)
+		g.packPairs()
+		g.peakPairs()
+	}
+	g.roundPairs()
+}
+
+// tiles writes microkernels and the function that chooses among them.
+func (g *gen) tiles(suffix string, ks []tileKernel) {
 	for _, k := range ks {
 		g.tile(k)
 	}
-	fmt.Fprintf(&g.stubs, "\n// run%s runs the microkernel for rows rows and vecs vectors of columns, the last of them partial if masked.\n", g.name)
-	fmt.Fprintf(&g.stubs, "func run%s(t *tile, rows, vecs int, masked bool) {\n\tkind := rows<<4 | vecs\n\tif masked {\n\t\tkind |= 1 << 8\n\t}\n\tswitch kind {\n", g.name)
+	fmt.Fprintf(&g.stubs, "\n// run%s runs the microkernel for rows rows and vecs vectors of columns, the last of them partial if masked.\n", suffix)
+	fmt.Fprintf(&g.stubs, "func run%s(t *tile, rows, vecs int, masked bool) {\n\tkind := rows<<4 | vecs\n\tif masked {\n\t\tkind |= 1 << 8\n\t}\n\tswitch kind {\n", suffix)
 	for _, k := range ks {
 		if k.packed {
 			continue
@@ -54,9 +78,6 @@ func (g *gen) gemm() {
 		fmt.Fprintf(&g.stubs, "\tcase %#x:\n\t\t%s(t)\n", kind, k.name(g.level))
 	}
 	fmt.Fprintf(&g.stubs, "\tdefault:\n\t\tpanic(\"kernel: no such tile\")\n\t}\n}\n")
-	g.packTranspose()
-	g.packCopy()
-	g.peak()
 }
 
 // tileRegs is the assignment of vector registers in a microkernel.
@@ -102,15 +123,51 @@ func (g *gen) tile(k tileKernel) {
 			}
 		}
 	}
-	for i := range k.rows * k.vecs {
-		g.zero(i)
-	}
+	g.tileBegin(k, r)
 	if k.packed {
 		g.packedLoop(k, r)
 	} else {
 		g.stridedLoop(k, r)
 	}
 	g.tileEnd(k, r)
+}
+
+// tileBegin sets the accumulators to zero, or for pairs to C where the tile adds to it: by masks, since the assembler does not come to an end
+// with a jump of that length before the aligned loop.
+func (g *gen) tileBegin(k tileKernel, r tileRegs) {
+	if !k.pairs {
+		for i := range k.rows * k.vecs {
+			g.zero(i)
+		}
+		return
+	}
+	g.f("NEGQ DX")
+	g.f("KMOVW DX, K2")
+	if k.masked {
+		g.f("KANDW K1, K2, K3")
+	}
+	g.f("MOVQ DI, DX")
+	for i := range k.rows {
+		for v := range k.vecs {
+			mask := "K2"
+			if k.masked && v == k.vecs-1 {
+				mask = "K3"
+			}
+			g.f("VMOVUPS.Z %d(DX), %s, %s", v*g.bytes(), mask, g.v(g.acc(k, i, v)))
+		}
+		if i < k.rows-1 {
+			g.f("ADDQ SI, DX")
+		}
+	}
+}
+
+// multiplyAdd adds to acc the products of the vectors a and b, or of their pairs of bf16.
+func (g *gen) multiplyAdd(k tileKernel, a, b, acc int) {
+	if k.pairs {
+		g.dotBF16(a, b, acc)
+		return
+	}
+	g.f("VFMADD231PS %s, %s, %s", g.v(a), g.v(b), g.v(acc))
 }
 
 // tileStrides loads the strides that a microkernel over unpacked operands needs.
@@ -156,7 +213,7 @@ func (g *gen) stridedLoop(k tileKernel, r tileRegs) {
 	loop := g.newLabel("loop")
 	g.f("PCALIGN $32")
 	g.label(loop)
-	if k.rows == 1 {
+	if k.rows == 1 && !k.pairs {
 		g.f("VBROADCASTSS (AX), %s", g.v(r.bcast))
 		for v := range k.vecs {
 			if k.masked && v == k.vecs-1 {
@@ -192,7 +249,7 @@ func (g *gen) tileStep(k tileKernel, r tileRegs) {
 			t := r.bcast + i%r.bcasts
 			g.f("VBROADCASTSS %s, %s", aAddress(i), g.v(t))
 			for v := range vecs {
-				g.f("VFMADD231PS %s, %s, %s", g.v(t), g.v(r.b+v), g.v(g.acc(k, i, v0+v)))
+				g.multiplyAdd(k, t, r.b+v, g.acc(k, i, v0+v))
 			}
 		}
 	}
@@ -211,7 +268,7 @@ func (g *gen) packedLoop(k tileKernel, r tileRegs) {
 			t := r.bcast + i%r.bcasts
 			g.f("VBROADCASTSS %d(AX), %s", u*aStep+4*i, g.v(t))
 			for v := range 2 {
-				g.f("VFMADD231PS %s, %s, %s", g.v(t), g.v(r.b+v), g.v(g.acc(k, i, v)))
+				g.multiplyAdd(k, t, r.b+v, g.acc(k, i, v))
 			}
 		}
 	}
@@ -263,6 +320,10 @@ func (g *gen) tileEnd(k tileKernel, r tileRegs) {
 		} else {
 			g.f("VMOVUPS %s, %s", g.v(acc), addr)
 		}
+	}
+	if k.pairs {
+		rows(func(acc, v int, addr string, masked bool) { put(acc, addr, masked) })
+		return
 	}
 	g.f("TESTQ DX, DX")
 	g.f("JZ %s", store)

@@ -269,15 +269,6 @@ func (g *gen) panelNibble(n int) {
 	g.ret()
 }
 
-// dotBF16 encodes VDPBF16PS src2, src1, dst on 512-bit registers, which the assembler lacks: EVEX.512.F3.0F38.W0 52 /r.
-func (g *gen) dotBF16(src2, src1, dst int) {
-	inverted := func(x, b int) int { return 1 ^ x>>b&1 }
-	p0 := inverted(dst, 3)<<7 | inverted(src2, 4)<<6 | inverted(src2, 3)<<5 | inverted(dst, 4)<<4 | 2
-	p1 := (^src1&15)<<3 | 1<<2 | 2
-	p2 := 2<<5 | inverted(src1, 4)<<3
-	g.f("LONG $0x%02x%02x%02x62; WORD $0x%02x52 // VDPBF16PS Z%d, Z%d, Z%d", p2, p1, p0, 0xc0|(dst&7)<<3|src2&7, src2, src1, dst)
-}
-
 // panelBF16Dot is the kernel for processors that multiply bf16: two accumulators of 16 columns a row.
 func (g *gen) panelBF16Dot(n int) {
 	g.eachY(n, func(i int, addr string) {
