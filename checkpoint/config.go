@@ -43,6 +43,8 @@ type hfConfig struct {
 	RopeInterleaved       bool            `json:"rope_interleaved"`
 	AttnLayers            *[]int          `json:"attn_layers"` // Qwerky's
 	AttentionLayers       *[]int          `json:"attention_layers"`
+	NumLabels             *int            `json:"num_labels"`
+	ID2Label              map[string]any  `json:"id2label"`
 
 	fields map[string]json.RawMessage // the whole file
 }
@@ -105,6 +107,9 @@ func parseConfigFor(config, mamba []byte, h hint) (model.Config, *hfConfig, erro
 		c, err = f.model()
 	}
 	if err != nil {
+		return c, nil, fmt.Errorf("config.json: %w", err)
+	}
+	if c.NumLabels, err = f.labels(); err != nil {
 		return c, nil, fmt.Errorf("config.json: %w", err)
 	}
 	if mamba != nil {
@@ -170,6 +175,23 @@ func (h *hfConfig) model() (model.Config, error) {
 	window, err := h.window(&c)
 	c.SlidingWindow = window
 	return c, err
+}
+
+// labels returns the number of scores that a classifier gives, or 0 for a language model. Only a reward model's one can be read.
+func (h *hfConfig) labels() (int, error) {
+	if !slices.ContainsFunc(h.Architectures, func(a string) bool { return strings.HasSuffix(a, rewardSuffix) }) {
+		return 0, nil
+	}
+	n := 2 // Transformers' default
+	if h.NumLabels != nil {
+		n = *h.NumLabels
+	} else if h.ID2Label != nil {
+		n = len(h.ID2Label)
+	}
+	if n != 1 {
+		return 0, fmt.Errorf("a classifier of %d labels: only a reward model, with one, can be read", n)
+	}
+	return n, nil
 }
 
 // family sets what the kinds of model differ in where their files say nothing.

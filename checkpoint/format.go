@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"krait/safetensors"
 )
@@ -36,10 +37,32 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 	} {
 		out[k] = v
 	}
+	if mc.NumLabels > 0 {
+		rewardFields(out)
+	}
 	if out["rope_parameters"] == nil {
 		out["rope_theta"] = mc.RopeTheta
 	}
 	return writeJSON(c.withDType(out))
+}
+
+// rewardSuffix ends the architecture of a model that scores text, writerSuffix that of one that writes it.
+const rewardSuffix, writerSuffix = "ForSequenceClassification", "ForCausalLM"
+
+// rewardFields says as Transformers does that a model has one score instead of logits.
+func rewardFields(out map[string]any) {
+	kind, _ := json.Marshal(out["architectures"]) // strings, in either form
+	var names []string
+	_ = json.Unmarshal(kind, &names) // none: Llama's
+	if len(names) == 0 {
+		names = []string{"Llama" + writerSuffix}
+	}
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(strings.TrimSuffix(name, writerSuffix), rewardSuffix) + rewardSuffix
+	}
+	out["architectures"] = names
+	out["id2label"], out["label2id"] = map[string]string{"0": "LABEL_0"}, map[string]int{"LABEL_0": 0}
+	delete(out, "num_labels")
 }
 
 // dtype returns the type of the saved weights.

@@ -66,14 +66,39 @@ func anyExists(dir string, names ...string) bool {
 	return false
 }
 
-// Load reads a checkpoint directory or a GGUF file. Errors name the file and the tensor or field.
+// Load reads a language model: a checkpoint directory or a GGUF file. Errors name the file and the tensor or field.
 func Load(dir string) (*Checkpoint, error) { return LoadProgress(dir, nil) }
+
+// ErrReward is the reason why a reward model is not read as a language model.
+var ErrReward = errors.New("it is a reward model, which judges text and cannot write it")
+
+// LoadReward reads a reward model.
+func LoadReward(dir string) (*Checkpoint, error) {
+	c, err := loadProgress(dir, nil)
+	if err == nil && c.Model.Config.NumLabels == 0 {
+		return nil, fmt.Errorf("load %s: it is a language model: want a reward model, as krait reward makes it", dir)
+	}
+	return c, err
+}
+
+// mustWrite refuses a reward model.
+func mustWrite(dir string, c *Checkpoint, err error) (*Checkpoint, error) {
+	if err == nil && c.Model.Config.NumLabels > 0 {
+		return nil, fmt.Errorf("load %s: %w", dir, ErrReward)
+	}
+	return c, err
+}
 
 // Progress is told how many bytes of weights have been read, of how many, after each tensor.
 type Progress func(done, total int64)
 
 // LoadProgress is Load for someone who waits; p may be nil. A GGUF file has no progress.
 func LoadProgress(dir string, p Progress) (*Checkpoint, error) {
+	c, err := loadProgress(dir, p)
+	return mustWrite(dir, c, err)
+}
+
+func loadProgress(dir string, p Progress) (*Checkpoint, error) {
 	if IsGGUF(dir) {
 		return loadGGUF(dir, wanted{progress: p})
 	}

@@ -96,7 +96,7 @@ func LoadPacked(dir, format string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	return c, nil
+	return mustWrite(dir, c, nil)
 }
 
 // LoadPackedFS is LoadPacked for a file system that holds a single model.safetensors.

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,7 +13,9 @@ import (
 // Preference is a prompt with two answers of which the first was preferred.
 type Preference struct {
 	Chosen, Rejected Chat
-	Line             int // where its row begins
+	Line             int      // where its row begins
+	Margin           *float64 // by how much it was preferred: the column margin, nil where there is none
+	Gap              *float64 // of the scores of both: score_chosen - score_rejected, nil where they are not there
 }
 
 // Preferences iterates over the pairs of a file: JSON lines or a JSON array, gzip or not. chosen and rejected are strings or messages; what
@@ -48,7 +51,22 @@ func parsePreference(r row) (Preference, error) {
 	if p.Rejected, err = p.Rejected.check("rejected", nil); err != nil {
 		return Preference{}, err
 	}
-	return p, nil
+	return p, p.measure(r)
+}
+
+// measure reads how strongly one answer was preferred, where the row says it.
+func (p *Preference) measure(r row) error {
+	var scores [2]*float64
+	for field, dst := range map[string]**float64{"margin": &p.Margin, "score_chosen": &scores[0], "score_rejected": &scores[1]} {
+		if r.has(field) && json.Unmarshal(r[field], dst) != nil {
+			return fmt.Errorf("%s is %.40s, want a number", field, r[field])
+		}
+	}
+	if scores[0] != nil && scores[1] != nil {
+		gap := *scores[0] - *scores[1]
+		p.Gap = &gap
+	}
+	return nil
 }
 
 // repliesTo reads a conversation with two ways to go on.

@@ -27,6 +27,8 @@ type Config struct {
 	QKNorm                bool // each head's queries and keys are normalised before rotation (Qwen3)
 	SlidingWindow         int  // 0: none
 	Mamba                 *MambaConfig
+	// NumLabels is 0 for a language model. A reward model has 1: its output layer gives each token a score instead of the next one's logits.
+	NumLabels int
 }
 
 // RopeScaling is rope_scaling of config.json. The zero value scales nothing.
@@ -87,6 +89,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	switch {
+	case c.NumLabels < 0 || c.NumLabels > 1:
+		return fmt.Errorf("num_labels is %d, want 1, a reward model's", c.NumLabels)
 	case c.NumHiddenLayers > maxLayers:
 		return fmt.Errorf("num_hidden_layers is %d, more than any model has", c.NumHiddenLayers)
 	case !positive(c.RMSNormEps):

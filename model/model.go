@@ -67,7 +67,9 @@ func newShape(c Config) (*Model, error) {
 	}
 	m := &Model{Config: c, EmbedTokens: tensor.Shaped(c.VocabSize, c.HiddenSize), Norm: newNorm(c.HiddenSize, c.RMSNormEps), rope: newRopeTable(&c)}
 	m.head = &Linear{Weight: m.EmbedTokens}
-	if !c.TieWordEmbeddings {
+	if c.NumLabels > 0 {
+		m.head.Weight = tensor.Shaped(c.NumLabels, c.HiddenSize)
+	} else if !c.TieWordEmbeddings {
 		m.head.Weight = tensor.Shaped(c.VocabSize, c.HiddenSize)
 	}
 	for i := range c.NumHiddenLayers {
@@ -177,7 +179,7 @@ func (m *Model) Mix(t *autograd.Tape, layer int, x *tensor.Tensor, b Batch) *ten
 	return m.Blocks[layer].Mixer.Forward(t, x, m.layout(t, b), layer)
 }
 
-// Logits returns hidden·headᵀ: (rows, vocab). Callers pass only the rows they need.
+// Logits returns hidden·headᵀ: (rows, vocab), a reward model's scores (rows, 1). Callers pass only the rows they need.
 func (m *Model) Logits(t *autograd.Tape, hidden *tensor.Tensor) *tensor.Tensor {
 	return m.head.Forward(t, hidden)
 }
@@ -197,10 +199,20 @@ func (m *Model) Params(yield func(name string, p *tensor.Tensor) bool) {
 			return
 		}
 	}
-	if !yield(n.norm, m.Norm.Weight) || m.Config.TieWordEmbeddings {
+	if !yield(n.norm, m.Norm.Weight) || m.head.Weight == m.EmbedTokens {
 		return
 	}
-	yield("lm_head.weight", m.head.Weight)
+	if m.Config.NumLabels > 0 {
+		yield("score.weight", m.head.Weight)
+	} else {
+		yield("lm_head.weight", m.head.Weight)
+	}
+}
+
+// ToReward makes a language model a reward model: an output layer of zeros, which gives each token the score 0, takes the place of the old one.
+func (m *Model) ToReward() {
+	m.Config.NumLabels = 1
+	m.head = &Linear{Weight: tensor.New(1, m.Config.HiddenSize)}
 }
 
 // params yields the block's weights under their names within the layer.

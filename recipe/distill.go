@@ -220,11 +220,22 @@ func distillStored(ctx context.Context, c DistillConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	stream, stored, err := c.stored(docs, s.Config.VocabSize)
+	stored, err := openTopKReader(c.Labels, docs, s.Config.VocabSize)
 	if err != nil {
 		return err
 	}
 	defer stored.file.Close()
+	part, err := c.part(docs)
+	if err != nil {
+		return err
+	}
+	if c.Parts > 0 {
+		stored.first = stored.first[(c.Part-1)*len(docs)/c.Parts:]
+	}
+	stream, err := c.whole(part)
+	if err != nil {
+		return err
+	}
 	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
 		teacher, err := stored.of(stream.Dealt())
 		if err != nil {

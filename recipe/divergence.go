@@ -49,15 +49,15 @@ func (c *DistillConfig) scaled(w loss.Weights, b *data.Batch) loss.Weights {
 	return w
 }
 
-// stored returns a stream of whole documents, which says which it dealt, and what is stored of the teacher about them.
-func (c *DistillConfig) stored(docs []data.Document, vocab int) (*data.Groups, *topKReader, error) {
+// whole returns a stream of whole documents, which says which it dealt.
+func (c *DistillConfig) whole(docs []data.Document) (*data.Groups, error) {
 	if c.Crop != 0 {
-		return nil, nil, errors.New("the teacher's stored logits are of whole documents: without a teacher crop must be 0")
+		return nil, errors.New("the teacher's stored logits are of whole documents: without a teacher crop must be 0")
 	}
 	groups := make([][]data.Sequence, len(docs))
 	for i, d := range docs {
 		if len(d.IDs) > c.Context {
-			return nil, nil, fmt.Errorf("document %d has %d tokens, the context %d, and the teacher's stored logits are of whole documents: raise the context",
+			return nil, fmt.Errorf("document %d has %d tokens, the context %d, and the teacher's stored logits are of whole documents: raise the context",
 				i+1, len(d.IDs), c.Context)
 		}
 		s := data.Sequence{IDs: d.IDs, Learn: make([]bool, len(d.IDs))}
@@ -66,10 +66,5 @@ func (c *DistillConfig) stored(docs []data.Document, vocab int) (*data.Groups, *
 		}
 		groups[i] = []data.Sequence{s}
 	}
-	stream, err := data.NewGroups(groups, c.BatchTokens, c.Seed)
-	if err != nil {
-		return nil, nil, err
-	}
-	r, err := openTopKReader(c.Labels, docs, vocab)
-	return stream, r, err
+	return data.NewGroups(groups, c.BatchTokens, c.Seed)
 }

@@ -68,7 +68,7 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	groups, err := rows.pairs(c.Pairs)
+	groups, err := rows.pairs(c.Pairs, func(data.Preference) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -105,8 +105,8 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 		profile: new(autograd.Profile), report: report}).run(ctx)
 }
 
-// pairs reads files of preferences: groups of the chosen answer and the rejected one.
-func (r *textRows) pairs(paths []string) (groups [][]data.Sequence, err error) {
+// pairs reads files of preferences: groups of the chosen answer and the rejected one. kept sees each row before its group is used.
+func (r *textRows) pairs(paths []string, kept func(data.Preference) error) (groups [][]data.Sequence, err error) {
 	for _, path := range paths {
 		err := r.read(path, rowsOf(data.Preferences(path), func(p data.Preference) (int, error) {
 			chosen, err := r.encode(p.Chosen)
@@ -118,6 +118,9 @@ func (r *textRows) pairs(paths []string) (groups [][]data.Sequence, err error) {
 				return p.Line, fmt.Errorf("rejected: %w", err)
 			}
 			if r.fit(&chosen, &rejected) {
+				if err := kept(p); err != nil {
+					return p.Line, err
+				}
 				groups = append(groups, []data.Sequence{chosen, rejected})
 			}
 			return p.Line, nil
@@ -135,27 +138,35 @@ func loadReference(dir string, policy *checkpoint.Checkpoint) (*model.Model, err
 	if err != nil {
 		return nil, err
 	}
+	if err := sameTokenizer("reference", c, policy); err != nil {
+		return nil, err
+	}
+	c.Model.Pack()
+	return c.Model, nil
+}
+
+// sameTokenizer refuses a model, called what it is, whose token ids mean something else than the policy's.
+func sameTokenizer(what string, c, policy *checkpoint.Checkpoint) error {
 	if a, b := c.Model.Config.VocabSize, policy.Model.Config.VocabSize; a != b {
-		return nil, fmt.Errorf("the reference's vocabulary has %d tokens, the model's %d: they must share a tokenizer", a, b)
+		return fmt.Errorf("the %s's vocabulary has %d tokens, the model's %d: they must share a tokenizer", what, a, b)
 	}
 	if file := "tokenizer.json"; c.Files[file] != nil && !bytes.Equal(c.Files[file], policy.Files[file]) {
 		theirs, err := c.Tokenizer()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+			return fmt.Errorf("the %s: %w", what, err)
 		}
 		ours, err := policy.Tokenizer()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for id := range int32(max(theirs.VocabSize(), ours.VocabSize())) {
 			a, _ := theirs.Token(id)
 			if b, _ := ours.Token(id); a != b {
-				return nil, fmt.Errorf("the reference has another tokenizer: its token %d is %q, the model's %q", id, a, b)
+				return fmt.Errorf("the %s has another tokenizer: its token %d is %q, the model's %q", what, id, a, b)
 			}
 		}
 	}
-	c.Model.Pack()
-	return c.Model, nil
+	return nil
 }
 
 // references returns what the reference says of each pair. It writes them to a file as it goes, and reads back what is there already.

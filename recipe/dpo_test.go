@@ -125,7 +125,7 @@ func TestReferencePerPair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pairs, err := r.pairs(c.Pairs)
+	pairs, err := r.pairs(c.Pairs, func(data.Preference) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,6 +84,9 @@ var kinds = []kind{
 	kindOf("sft", "the model learns what the assistant says in conversations", makesModel, DefaultSFT, func(c *SFTConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}, files: pointers(c.Data), rows: true}
 	}, SFT),
+	kindOf("reward", "a model learns to judge answers", makesReward, DefaultReward, func(c *RewardConfig) slots {
+		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}, files: pointers(c.Data), rows: true}
+	}, Reward),
 	kindOf("dpo", "the model learns to prefer the answers that were preferred", makesModel, DefaultDPO, func(c *DPOConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}, {"ref", &c.Ref, given}}, files: pointers(c.Pairs), rows: true}
 	}, DPO),

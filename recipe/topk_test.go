@@ -61,6 +61,12 @@ func TestDistillStored(t *testing.T) {
 					t.Errorf("%s: step %d: loss %g of all tokens, %g of the teacher", name, i, stored[i], online[i])
 				}
 			}
+			without.Part, without.Parts, c.Part, c.Parts = 2, 2, 2, 2
+			halves := [2][]float64{distillTest(t, c, filepath.Join(dir, name+"half")), distillTest(t, without, filepath.Join(dir, name+"stored-half"))}
+			if d := math.Abs(halves[0][0] - halves[1][0]); !(d <= 1e-4*halves[0][0]) || halves[0][0] == online[0] {
+				t.Errorf("%s: the second half begins at %g, %g of the teacher", name, halves[1][0], halves[0][0])
+			}
+			without.Part, without.Parts, c.Part, c.Parts = 0, 0, 0, 0
 			without.Labels = few.Out
 			some := distillTest(t, without, filepath.Join(dir, name+"few"))
 			if !(some[0] < online[0]) || some[0] < online[0]/3 {

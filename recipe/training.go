@@ -111,40 +111,13 @@ type training struct {
 	docs       []data.Document
 	stream     batches // what to train on instead of docs
 	loss       func(*autograd.Tape, data.Batch) loss.Total
-	unit       string                          // what the loss counts; empty: tokens
-	prepare    func(ctx context.Context) error // work with the partial directory and the weights as they start
-	figures    map[string]float64              // of the data, for the record
-	profile    *autograd.Profile               // takes the time of operations; the loss may use it for the teacher's too
+	unit       string                                                // what the loss counts; empty: tokens
+	prepare    func(ctx context.Context) error                       // work with the partial directory and the weights as they start
+	figures    map[string]float64                                    // of the data, for the record
+	after      func(ctx context.Context) (map[string]float64, error) // judges the trained model, for the record
+	profile    *autograd.Profile                                     // takes the time of operations; the loss may use it for the teacher's too
 	report     Report
 	tokens     tokenCount
-}
-
-// tokenCount counts the tokens that a training reads where its loss counts something else, pairs.
-type tokenCount struct{ step, total int }
-
-// countedStep is a line of metrics.jsonl of a training whose loss counts pairs.
-type countedStep struct {
-	train.Step
-	Pairs    int `json:"pairs"`
-	NumPairs int `json:"num_pairs"`
-}
-
-// line returns what metrics.jsonl says of a step: tokens are tokens there, whatever the loss counts.
-func (t *training) line(s train.Step) any {
-	if t.unit == "" {
-		return s
-	}
-	t.tokens.total += t.tokens.step
-	c := countedStep{s, s.Tokens, s.Total}
-	c.Tokens, c.Total = t.tokens.step, t.tokens.total
-	t.tokens.step = 0
-	return c
-}
-
-// countedLoss is the loss with its tokens counted.
-func (t *training) countedLoss(tape *autograd.Tape, b data.Batch) loss.Total {
-	t.tokens.step += len(b.Tokens)
-	return t.loss(tape, b)
 }
 
 // batches deals batches, and goes on from a cursor.
@@ -203,6 +176,13 @@ func (t *training) run(ctx context.Context) error {
 	}
 	if err := t.loop(ctx, r, p); err != nil {
 		return err
+	}
+	if t.after != nil {
+		figures, err := t.after(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(p.Metrics, figures)
 	}
 	return t.complete(p)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -66,6 +67,7 @@ type shownConfig struct {
 	RopeTheta             float64 `json:"rope_theta"`
 	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`
 	SlidingWindow         int     `json:"sliding_window,omitempty"`
+	NumLabels             int     `json:"num_labels,omitempty"` // 1 for a reward model
 }
 
 // stateBytes is what one sequence takes: Fixed + PerToken·length.
@@ -79,6 +81,9 @@ var stateLengths = []int{512, 4096, 32768}
 
 func showModel(u *ui, name string, asJSON bool) error {
 	c, err := load(name)
+	if errors.Is(err, checkpoint.ErrReward) {
+		c, err = loadReward(name)
+	}
 	if err != nil {
 		return err
 	}
@@ -90,6 +95,7 @@ func showModel(u *ui, name string, asJSON bool) error {
 			HiddenSize: h.HiddenSize, IntermediateSize: h.IntermediateSize, NumHiddenLayers: h.NumHiddenLayers, NumAttentionHeads: h.NumAttentionHeads,
 			NumKeyValueHeads: h.NumKeyValueHeads, HeadDim: h.HeadDim, VocabSize: h.VocabSize, MaxPositionEmbeddings: h.MaxPositionEmbeddings,
 			RopeTheta: h.RopeTheta, TieWordEmbeddings: h.TieWordEmbeddings, SlidingWindow: h.SlidingWindow,
+			NumLabels: h.NumLabels,
 		},
 	}
 	for i := range h.NumHiddenLayers {

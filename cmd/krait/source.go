@@ -49,6 +49,15 @@ func load(name string) (*loaded, error) {
 	return withTokenizer(name, c)
 }
 
+// loadReward reads a reward MODEL.
+func loadReward(name string) (*loaded, error) {
+	c, err := checkpoint.LoadReward(name)
+	if err != nil {
+		return nil, err
+	}
+	return withTokenizer(name, c)
+}
+
 // loadPacked reads a MODEL for inference with weights of a type, as they are stored if it is empty.
 func loadPacked(name, weights string) (*loaded, error) {
 	c, err := loadPackedCheckpoint(name, weights)
