@@ -3,7 +3,28 @@ package tokenizer
 import (
 	"strings"
 	"testing"
+	"time"
 )
+
+// TestLoadTime: the largest tokenizer of the families here is read in half a second. It runs where Llama 3's file is, which is where nothing
+// else should be running.
+func TestLoadTime(t *testing.T) {
+	t.Run("llama3", func(t *testing.T) {
+		data := bigTokenizer(t, "llama3")
+		best := time.Hour
+		for range 5 {
+			start := time.Now()
+			if _, err := Parse(data); err != nil {
+				t.Fatal(err)
+			}
+			best = min(best, time.Since(start))
+		}
+		t.Logf("%d bytes in %v", len(data), best)
+		if best > 500*time.Millisecond {
+			t.Errorf("%d bytes in %v, want half a second at most", len(data), best)
+		}
+	})
+}
 
 // sample is about 60 kB of prose, code, numbers and other scripts.
 func sample(b *testing.B) string {
@@ -17,6 +38,7 @@ func sample(b *testing.B) string {
 	return s.String()
 }
 
+// BenchmarkEncode is the speed with the words of the text remembered: 5 MB/s is the least.
 func BenchmarkEncode(b *testing.B) {
 	for _, name := range []string{"stories260k", "smollm2", "gpt_neox_20b", "tinyllama", "qwen2", "llama3"} {
 		b.Run(name, func(b *testing.B) {
