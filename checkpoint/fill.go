@@ -60,11 +60,11 @@ func fillMatched(m *model.Model, from tensors, c *count) error {
 		if f, ok := panelsOf(t.DType); ok {
 			x, err := quant.View(t.Data, p.Rows(), p.Cols(), f)
 			if err != nil {
-				return fmt.Errorf("tensor %s: %w", name, err)
+				return fmt.Errorf("%s: %w", called(from, name), err)
 			}
 			x.Dequantize(p.Data)
 		} else if err := convertPieces(p.Data, t); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", called(from, name), err)
 		}
 		if scale := fileScale(name); scale != 1 {
 			kernel.Scale(p.Data, scale, p.Data)
@@ -89,12 +89,11 @@ func convertPieces(dst []float32, t safetensors.Tensor) error {
 
 // convertible checks that the elements of a tensor can be read as float32.
 func convertible(t safetensors.Tensor) error {
-	size := t.DType.Bits() / 8
-	if err := safetensors.Float32s(nil, safetensors.Tensor{Name: t.Name, DType: t.DType}); err != nil {
-		return err
+	if !safetensors.Convertible(t.DType) {
+		return fmt.Errorf("dtype %q does not convert to float32 (only F32, F16, BF16, F64 do)", t.DType)
 	}
-	if len(t.Data) != t.Len()*size {
-		return fmt.Errorf("tensor %s: %d bytes of %s for shape %v", t.Name, len(t.Data), t.DType, t.Shape)
+	if size := t.DType.Bits() / 8; len(t.Data) != t.Len()*size {
+		return fmt.Errorf("%d bytes of %s for shape %v", len(t.Data), t.DType, t.Shape)
 	}
 	return nil
 }
@@ -126,7 +125,7 @@ func freeze(config model.Config, f quant.Format, from tensors, p Progress) (*mod
 		t, _ := from.Tensor(name)
 		x, err := packTensor(t, out, in, g, &memory)
 		if err != nil {
-			return x, fmt.Errorf("tensor %s: %w", name, err)
+			return x, fmt.Errorf("%s: %w", called(from, name), err)
 		}
 		c.consumed(t)
 		return x, nil
@@ -181,7 +180,7 @@ func matches(m *model.Model, from tensors) error {
 		}
 		used[name] = true
 		if !slices.Equal(t.Shape, p.Shape) {
-			return fmt.Errorf("tensor %s: shape %v, want %v", name, t.Shape, p.Shape)
+			return fmt.Errorf("%s: shape %v, want %v", called(from, name), t.Shape, p.Shape)
 		}
 	}
 	if len(missing) > 0 {
@@ -193,7 +192,7 @@ func matches(m *model.Model, from tensors) error {
 		}
 	}
 	if len(unknown) > 0 {
-		return fmt.Errorf("tensor %s is unknown%s: the model is not of the kind that its config.json says", unknown[0], andMore(len(unknown)))
+		return fmt.Errorf("%s is unknown%s: the model is not of the kind that its config.json says", called(from, unknown[0]), andMore(len(unknown)))
 	}
 	return nil
 }

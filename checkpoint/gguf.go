@@ -93,7 +93,7 @@ func fromGGUF(f *gguf.File, w wanted) (*Checkpoint, error) {
 	}
 	c.parseTokenizer()
 	architecture, _ := f.String("general.architecture")
-	g := ggufWeights{f, &mc, architecture == "llama"}
+	g := ggufWeights{File: f, config: &mc, interleaved: architecture == "llama", progress: w.progress}
 	if !w.packed {
 		if c.Model, err = model.New(mc); err != nil {
 			return nil, err
@@ -402,12 +402,35 @@ func tokenizerFiles(f *gguf.File) (map[string][]byte, error) {
 	if files["tokenizer.json"], err = g.JSON(); err != nil {
 		return nil, err
 	}
+	files["tokenizer_config.json"], err = specialTokens(f, g.Tokens)
+	return files, err
+}
+
+// specialTokens returns the tokenizer_config.json that names a file's special tokens.
+func specialTokens(f *gguf.File, tokens []string) ([]byte, error) {
 	config := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
 	for name, key := range map[string]string{"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"} {
-		if id := specialID(f, name); id >= 0 && id < len(g.Tokens) {
-			config[key] = g.Tokens[id]
+		if id := specialID(f, name); id >= 0 && id < len(tokens) {
+			config[key] = tokens[id]
 		}
 	}
-	files["tokenizer_config.json"], err = json.MarshalIndent(config, "", "  ")
-	return files, err
+	return json.MarshalIndent(config, "", "  ")
+}
+
+// GGUFChat returns the files of a GGUF file's chat template, and reads nothing else of it: neither weights nor what the model is.
+func GGUFChat(path string) (map[string][]byte, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("load %w", err)
+	}
+	defer f.Close()
+	files := map[string][]byte{}
+	if t, ok := f.String("tokenizer.chat_template"); ok {
+		files["chat_template.jinja"] = []byte(t)
+	}
+	tokens, _ := f.Strings("tokenizer.ggml.tokens")
+	if files["tokenizer_config.json"], err = specialTokens(f, tokens); err != nil {
+		return nil, fmt.Errorf("load %s: %w", path, err)
+	}
+	return files, nil
 }

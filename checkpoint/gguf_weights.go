@@ -32,11 +32,18 @@ type ggufWeights struct {
 	*gguf.File
 	config      *model.Config
 	interleaved bool
+	progress    Progress
+	done, total int64
 }
 
 // fill converts the weights that have room for numbers. Every weight must be there in its shape, and nothing else.
 func (g *ggufWeights) fill(m *model.Model) error {
 	used := map[string]bool{"rope_freqs.weight": true}
+	for _, name := range g.Names() {
+		if t, _ := g.Tensor(name); !used[name] {
+			g.total += int64(len(t.Data))
+		}
+	}
 	for name, p := range m.Params {
 		from := ggufNames.Replace(name)
 		t, ok := g.Tensor(from)
@@ -53,7 +60,7 @@ func (g *ggufWeights) fill(m *model.Model) error {
 		if err := g.convert(name, p, t); err != nil {
 			return fmt.Errorf("tensor %s: %w", from, err)
 		}
-		drop(t)
+		g.consumed(t)
 	}
 	for _, name := range g.Names() {
 		if !used[name] {
@@ -69,13 +76,17 @@ func (g *ggufWeights) pack(m *model.Model) error {
 	return m.PackFrom(func(name string, out, in int, f quant.Format) (quant.Matrix, error) {
 		t, _ := g.Tensor(ggufNames.Replace(name))
 		x := quant.Pack(ggufRows(t, out, g.head(name)), out, in, f, &memory)
-		drop(t)
+		g.consumed(t)
 		return x, nil
 	})
 }
 
-// drop lets go of the pages of a tensor that has been read.
-func drop(t gguf.Tensor) {
+// consumed counts a tensor that has been read and lets go of its pages.
+func (g *ggufWeights) consumed(t gguf.Tensor) {
+	g.done += int64(len(t.Data))
+	if g.progress != nil {
+		g.progress(g.done, g.total)
+	}
 	if t.Mapped {
 		kernel.DropPages(t.Data)
 	}

@@ -92,7 +92,7 @@ func mustWrite(dir string, c *Checkpoint, err error) (*Checkpoint, error) {
 // Progress is told how many bytes of weights have been read, of how many, after each tensor.
 type Progress func(done, total int64)
 
-// LoadProgress is Load for someone who waits; p may be nil. A GGUF file has no progress.
+// LoadProgress is Load for someone who waits; p may be nil.
 func LoadProgress(dir string, p Progress) (*Checkpoint, error) {
 	c, err := loadProgress(dir, p)
 	return mustWrite(dir, c, err)

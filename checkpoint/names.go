@@ -95,6 +95,30 @@ func (r *renamed) Tensor(name string) (safetensors.Tensor, bool) {
 	return t, true
 }
 
+// called returns the words by which a sentence names a tensor: its file, where it has one, and its name there.
+func called(from tensors, name string) string {
+	file, name := fileOf(from, name)
+	return file + "tensor " + name
+}
+
+// fileOf returns the file that holds a tensor, as the beginning of a sentence, and the tensor's name there.
+func fileOf(from tensors, name string) (file, there string) {
+	switch f := from.(type) {
+	case *renamed:
+		if p, ok := f.pieces[name]; ok {
+			name = p.of
+		}
+		return fileOf(f.tensors, name)
+	case narrowTensors:
+		return fileOf(f.tensors, name)
+	case interface{ File(tensor string) string }:
+		if file = f.File(name); file != "" {
+			file += ": "
+		}
+	}
+	return file, name
+}
+
 // part is a piece to be cut and its rows.
 type part struct {
 	name string
@@ -113,7 +137,7 @@ func (r *renamed) cut(of string, parts ...part) error {
 		sum += p.rows
 	}
 	if len(t.Shape) == 0 || t.Shape[0] != sum {
-		return fmt.Errorf("tensor %s: shape %v, want %d rows", of, t.Shape, sum)
+		return fmt.Errorf("%s: shape %v, want %d rows", called(r.tensors, of), t.Shape, sum)
 	}
 	r.hidden[of] = true
 	return nil

@@ -84,8 +84,11 @@ func SaveQuantized(dir string, c *Checkpoint) error {
 
 // LoadPacked is Load for inference: the model's matrices are packed in the format of this name, or if it is empty as they are stored, and
 // are not in memory in another form. Weights that are stored in the format are taken as they are.
-func LoadPacked(dir, format string) (*Checkpoint, error) {
-	w := wanted{packed: true, format: format}
+func LoadPacked(dir, format string) (*Checkpoint, error) { return LoadPackedProgress(dir, format, nil) }
+
+// LoadPackedProgress is LoadPacked for someone who waits; p may be nil.
+func LoadPackedProgress(dir, format string, p Progress) (*Checkpoint, error) {
+	w := wanted{packed: true, format: format, progress: p}
 	if IsGGUF(dir) {
 		return loadGGUF(dir, w)
 	}
@@ -148,7 +151,7 @@ func (c *Checkpoint) narrow(from tensors) (quant.Format, tensors, error) {
 	delete(c.config, quantField)
 	for _, name := range slices.Sorted(maps.Keys(q.Weights)) {
 		if err := checkPanels(from, name, q.Weights[name]); err != nil {
-			return 0, nil, fmt.Errorf("tensor %s: %w", name, err)
+			return 0, nil, fmt.Errorf("%s: %w", called(from, name), err)
 		}
 	}
 	return f, narrowTensors{from, q.Weights}, nil

@@ -78,7 +78,7 @@ func TestRefused(t *testing.T) {
 			data := files["model.safetensors"].Data
 			files["model.safetensors"] = &fstest.MapFile{Data: data[:len(data)-4]}
 		}, []string{"truncated"}},
-		"integer weights": {"tiny-hybrid", retyped("model.norm.weight", "I32"), []string{`"model.norm.weight"`, "I32"}},
+		"integer weights": {"tiny-hybrid", retyped("model.norm.weight", "I32"), []string{"tensor model.norm.weight", "I32"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := copyOf(t, c.from)
@@ -285,4 +285,44 @@ func FuzzLoad(f *testing.F) {
 		}
 		c.Model.Forward(nil, model.Single([]int32{0, 0, 0}, c.Model.NewState()))
 	})
+}
+
+// TestWhichShard: what is wrong with a tensor is said with the file that holds it.
+func TestWhichShard(t *testing.T) {
+	for _, c := range []struct{ golden, index, file, tensor string }{
+		{"sharded", "model.safetensors.index.json", "model-00002-of-00003.safetensors", "model.layers.0.self_attn.k_proj.weight"},
+		{"torch-shards", "pytorch_model.bin.index.json", "", "model.layers.0.self_attn.k_proj.weight"},
+		{"llama-gqa", "", "model.safetensors", "model.layers.0.self_attn.k_proj.weight"},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(golden.Dir(t, c.golden))); err != nil {
+			t.Fatal(err)
+		}
+		if c.file == "" { // the index knows
+			var index struct {
+				Map map[string]string `json:"weight_map"`
+			}
+			data, err := os.ReadFile(filepath.Join(dir, c.index))
+			if err != nil || json.Unmarshal(data, &index) != nil || index.Map[c.tensor] == "" {
+				t.Fatalf("%s: %v", c.index, err)
+			}
+			c.file = index.Map[c.tensor]
+		}
+		config := filepath.Join(dir, "config.json")
+		data, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heads := strings.Replace(string(data), `"num_key_value_heads": 2`, `"num_key_value_heads": 1`, 1)
+		if heads == string(data) {
+			t.Fatalf("%s has no two key-value heads", c.golden)
+		}
+		if err := os.WriteFile(config, []byte(heads), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want := c.file + ": tensor " + c.tensor + ": shape"
+		if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one with %q", c.golden, err, want)
+		}
+	}
 }

@@ -79,7 +79,7 @@ func choose(name string) (*table, error) {
 	if t := find(name); t != nil {
 		return t, nil
 	}
-	return best, fmt.Errorf("KRAIT_KERNELS=%s: this machine can run %s; using %s", name, strings.Join(Levels(), ", "), best.name)
+	return best, fmt.Errorf("KRAIT_KERNELS=%s: this machine can run %s", name, strings.Join(Levels(), ", "))
 }
 
 func find(name string) *table {

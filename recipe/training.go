@@ -250,22 +250,6 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkp
 	return metrics.Sync()
 }
 
-// params lists the weights under optimisation. Matrices decay; norms, biases, the convolution, A, D and Δ do not.
-func (t *training) params() []optim.Param {
-	var params []optim.Param
-	for name, p := range t.checkpoint.Model.Params {
-		if p.Grad == nil {
-			continue
-		}
-		scale := t.RestLR
-		if strings.Contains(name, ".mamba.") {
-			scale = 1
-		}
-		params = append(params, optim.Param{Name: name, Tensor: p, Scale: scale, Decay: len(p.Shape) >= 2 && !strings.HasSuffix(name, "conv1d.weight")})
-	}
-	return params
-}
-
 // complete writes the trained model beside the metrics and ends the stage.
 func (t *training) complete(p *checkpoint.Provenance) error {
 	t.checkpoint.Provenance = p

@@ -37,13 +37,14 @@ func (d DType) Bits() int {
 	return 0
 }
 
+// Convertible reports whether Float32s converts elements of type d.
+func Convertible(d DType) bool { return d == F32 || d == F16 || d == BF16 || d == F64 }
+
 // Float32s converts the elements of t to float32 into dst, whose length must be the number of elements.
 // F32, F16 and BF16 convert exactly; F64 rounds to nearest even; other types are an error.
 func Float32s(dst []float32, t Tensor) error {
 	size := t.DType.Bits() / 8
-	switch t.DType {
-	case F32, F16, BF16, F64:
-	default:
+	if !Convertible(t.DType) {
 		return fmt.Errorf("tensor %q: dtype %q does not convert to float32 (only F32, F16, BF16, F64 do)", t.Name, t.DType)
 	}
 	if len(t.Data)%size != 0 || len(t.Data)/size != len(dst) {

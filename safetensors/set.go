@@ -24,6 +24,7 @@ type Set struct {
 	names    []string
 	where    map[string]*File
 	metadata map[string]string
+	base     map[*File]string // names of files
 }
 
 // OpenDir opens dir/model.safetensors or, where there is none, the shards that dir/model.safetensors.index.json lists.
@@ -31,7 +32,7 @@ func OpenDir(dir string) (*Set, error) {
 	single := filepath.Join(dir, SingleName)
 	f, err := Open(single)
 	if err == nil {
-		s := &Set{files: []*File{f}, names: f.Names(), where: map[string]*File{}, metadata: f.Metadata()}
+		s := &Set{files: []*File{f}, names: f.Names(), where: map[string]*File{}, metadata: f.Metadata(), base: map[*File]string{f: SingleName}}
 		for _, name := range s.names {
 			s.where[name] = f
 		}
@@ -48,7 +49,7 @@ func OpenDir(dir string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{where: map[string]*File{}, metadata: map[string]string{}}
+	s := &Set{where: map[string]*File{}, metadata: map[string]string{}, base: map[*File]string{}}
 	for _, shard := range slices.Sorted(maps.Keys(shards)) {
 		if err := s.add(dir, shard, shards[shard]); err != nil {
 			return nil, errors.Join(err, s.Close())
@@ -63,7 +64,7 @@ func (s *Set) add(dir, shard string, expected map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	s.files = append(s.files, f)
+	s.files, s.base[f] = append(s.files, f), shard
 	for _, name := range f.Names() {
 		if expected[name] {
 			s.names = append(s.names, name)
@@ -143,6 +144,9 @@ func (s *Set) Tensor(name string) (Tensor, bool) {
 	}
 	return f.Tensor(name)
 }
+
+// File returns the name of the file that holds a tensor, without its folder, or "".
+func (s *Set) File(tensor string) string { return s.base[s.where[tensor]] }
 
 // Metadata returns the files' __metadata__ together; where shards disagree, the first one's value.
 func (s *Set) Metadata() map[string]string {

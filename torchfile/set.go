@@ -26,12 +26,13 @@ type Set struct {
 	files []*File
 	names []string
 	where map[string]*File
+	base  map[*File]string // names of files
 }
 
 // OpenDir opens dir/pytorch_model.bin or, where there is none, the shards that dir/pytorch_model.bin.index.json lists. Where there is neither,
 // the error is fs.ErrNotExist.
 func OpenDir(dir string) (*Set, error) {
-	s := &Set{where: map[string]*File{}}
+	s := &Set{where: map[string]*File{}, base: map[*File]string{}}
 	err := s.add(dir, SingleName, nil)
 	if err == nil {
 		return s, nil
@@ -60,7 +61,7 @@ func (s *Set) add(dir, name string, expected map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	s.files = append(s.files, f)
+	s.files, s.base[f] = append(s.files, f), name
 	for _, tensor := range f.Names() {
 		if expected == nil || expected[tensor] {
 			s.names = append(s.names, tensor)
@@ -131,6 +132,9 @@ func (s *Set) Close() error {
 
 // Names returns the names of all tensors.
 func (s *Set) Names() []string { return slices.Clone(s.names) }
+
+// File returns the name of the file that holds a tensor, without its folder, or "".
+func (s *Set) File(tensor string) string { return s.base[s.where[tensor]] }
 
 // Tensor returns the tensor of that name, if the set has it.
 func (s *Set) Tensor(name string) (safetensors.Tensor, bool) {

@@ -83,7 +83,7 @@ func (b *benchFlags) subject(u *ui, args []string) (eval.BenchSubject, error) {
 		u.note("%d threads on %d processors take turns", b.threads, n)
 	}
 	if b.shape == "" {
-		c, err := loadPackedCheckpoint(args[0], b.weights)
+		c, err := u.loadPackedCheckpoint(args[0], b.weights)
 		if err != nil {
 			return eval.BenchSubject{}, err
 		}

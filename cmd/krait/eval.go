@@ -99,7 +99,7 @@ overlap and each token is predicted once, in the first window that holds it.`,
 		if err := c.validate(cmd); err != nil {
 			return err
 		}
-		m, err := loadPacked(args[0], c.weights)
+		m, err := u.loadPacked(args[0], c.weights)
 		if err != nil {
 			return err
 		}
@@ -159,11 +159,11 @@ tokens at which both have the same first choice. Both must share a tokenizer.`,
 		if err := c.validate(cmd); err != nil {
 			return err
 		}
-		m, err := loadPacked(args[0], c.weights)
+		m, err := u.loadPacked(args[0], c.weights)
 		if err != nil {
 			return err
 		}
-		teacher, err := load(args[1])
+		teacher, err := u.load(args[1])
 		if err != nil {
 			return err
 		}

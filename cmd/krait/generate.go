@@ -150,7 +150,7 @@ type Speculated struct {
 }
 
 func generate(ctx context.Context, u *ui, c *generateConfig) error {
-	target, draft, err := c.load()
+	target, draft, err := c.load(u)
 	if err != nil {
 		return err
 	}
@@ -197,8 +197,8 @@ func generate(ctx context.Context, u *ui, c *generateConfig) error {
 }
 
 // load reads the models and the corpus.
-func (c *generateConfig) load() (target *loaded, draft *model.Model, err error) {
-	if target, err = loadPacked(c.model, c.weights); err != nil {
+func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err error) {
+	if target, err = u.loadPacked(c.model, c.weights); err != nil {
 		return nil, nil, err
 	}
 	if c.corpus != "" && c.request.Speculate > 0 {
@@ -211,7 +211,7 @@ func (c *generateConfig) load() (target *loaded, draft *model.Model, err error) 
 	if c.draft == "" {
 		return target, nil, nil
 	}
-	d, err := loadPacked(c.draft, c.weights)
+	d, err := u.loadPacked(c.draft, c.weights)
 	if err != nil {
 		return nil, nil, err
 	}

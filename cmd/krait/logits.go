@@ -29,7 +29,7 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 		if err := checkType(cmd, weights); err != nil {
 			return err
 		}
-		c, err := loadPackedCheckpoint(args[0], weights)
+		c, err := u.loadPackedCheckpoint(args[0], weights)
 		if err != nil {
 			return err
 		}

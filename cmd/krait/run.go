@@ -153,7 +153,7 @@ func isTerminal(r io.Reader) bool {
 
 // newConversation loads the models and the template.
 func newConversation(u *ui, c *runConfig) (*conversation, error) {
-	target, draft, err := c.load()
+	target, draft, err := c.load(u)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ where it came from. Given one .safetensors file, show its tensors; a .gguf file 
 // shown is the JSON object of show.
 type shown struct {
 	Path         string                 `json:"path"`
-	Architecture string                 `json:"architecture"` // llama, mamba2, or hybrid of both
+	Architecture string                 `json:"architecture"` // llama, mamba1, mamba2, or hybrid of attention and one of these
 	Config       shownConfig            `json:"config"`
 	Layers       []string               `json:"layers"` // each layer's kind
 	LayersByKind map[string][]int       `json:"layers_by_kind"`
@@ -52,6 +52,8 @@ type shown struct {
 	Tokenizer    bool                   `json:"tokenizer"`
 	Provenance   *checkpoint.Provenance `json:"provenance"`
 	Tensors      []shownTensor          `json:"tensors,omitempty"` // of a GGUF file, as they are stored
+
+	mamba *model.MambaConfig
 }
 
 // shownConfig is the model's shape in Hugging Face's terms.
@@ -80,7 +82,7 @@ type stateBytes struct {
 var stateLengths = []int{512, 4096, 32768}
 
 func showModel(u *ui, name string, asJSON bool) error {
-	c, err := load(name)
+	c, err := u.load(name)
 	if errors.Is(err, checkpoint.ErrReward) {
 		c, err = loadReward(name)
 	}
@@ -90,7 +92,7 @@ func showModel(u *ui, name string, asJSON bool) error {
 	m, h := c.Model, c.Model.Config
 	s := shown{
 		Path: name, Architecture: "llama", Layers: []string{}, LayersByKind: map[string][]int{}, Parameters: m.NumParams(),
-		Tokenizer: c.tokenizer != nil, Provenance: c.Provenance,
+		Tokenizer: c.tokenizer != nil, Provenance: c.Provenance, mamba: h.Mamba,
 		Config: shownConfig{
 			HiddenSize: h.HiddenSize, IntermediateSize: h.IntermediateSize, NumHiddenLayers: h.NumHiddenLayers, NumAttentionHeads: h.NumAttentionHeads,
 			NumKeyValueHeads: h.NumKeyValueHeads, HeadDim: h.HeadDim, VocabSize: h.VocabSize, MaxPositionEmbeddings: h.MaxPositionEmbeddings,
@@ -99,17 +101,17 @@ func showModel(u *ui, name string, asJSON bool) error {
 		},
 	}
 	for i := range h.NumHiddenLayers {
-		kind := "mamba2"
+		kind := mambaKind(&h)
 		if h.IsAttention(i) {
 			kind = "attention"
 		}
 		s.Layers = append(s.Layers, kind)
 		s.LayersByKind[kind] = append(s.LayersByKind[kind], i)
 	}
-	switch len(s.LayersByKind["mamba2"]) {
+	switch kind := mambaKind(&h); len(s.LayersByKind[kind]) {
 	case 0:
 	case h.NumHiddenLayers:
-		s.Architecture = "mamba2"
+		s.Architecture = kind
 	default:
 		s.Architecture = "hybrid"
 	}
@@ -209,16 +211,17 @@ func (s *shown) rows() [][]string {
 		{"model", s.Path},
 		{"architecture", s.Architecture},
 		{"layers", fmt.Sprintf("%d: %s", c.NumHiddenLayers, s.layersInWords())},
-		{"hidden size", fmt.Sprintf("%d, MLP %d", c.HiddenSize, c.IntermediateSize)},
-		{"heads", fmt.Sprintf("%d of %d, %d key-value heads", c.NumAttentionHeads, c.HeadDim, c.NumKeyValueHeads)},
+	}
+	rows = append(rows, s.shapeRows()...)
+	rows = append(rows, [][]string{
 		{"vocabulary", fmt.Sprintf("%d tokens", c.VocabSize)},
-		{"context", fmt.Sprintf("%d tokens", c.MaxPositionEmbeddings)},
+		{"context", contextOf(c.MaxPositionEmbeddings)},
 		{"parameters", fmt.Sprint(s.Parameters)},
 		{"weights", weights},
 		{"state", fmt.Sprintf("%s + %s a token", formatBytes(int64(s.StateBytes.Fixed)), formatBytes(int64(s.StateBytes.PerToken)))},
-	}
+	}...)
 	for _, n := range stateLengths {
-		if n > max(c.MaxPositionEmbeddings, stateLengths[0]) {
+		if n > max(c.MaxPositionEmbeddings, stateLengths[0]) || s.StateBytes.PerToken == 0 {
 			break
 		}
 		rows = append(rows, []string{"", fmt.Sprintf("%s at %d tokens", formatBytes(int64(s.StateBytes.At[strconv.Itoa(n)])), n)})
@@ -238,10 +241,47 @@ func (s *shown) rows() [][]string {
 	return rows
 }
 
+// shapeRows are the rows of what a model's layers are made of: a pure Mamba model has neither heads of attention nor an MLP.
+func (s *shown) shapeRows() [][]string {
+	c, m := s.Config, s.mamba
+	hidden := fmt.Sprint(c.HiddenSize)
+	if c.IntermediateSize > 0 {
+		hidden += fmt.Sprintf(", MLP %d", c.IntermediateSize)
+	}
+	rows := [][]string{{"hidden size", hidden}}
+	if c.NumAttentionHeads > 0 {
+		rows = append(rows, []string{"heads", fmt.Sprintf("%d of %d, %d key-value heads", c.NumAttentionHeads, c.HeadDim, c.NumKeyValueHeads)})
+	}
+	switch {
+	case m == nil:
+	case m.DTRank > 0:
+		rows = append(rows, []string{"mamba1", fmt.Sprintf("%d channels, state %d, convolution %d, rank of Δ %d", m.DInner, m.DState, m.DConv, m.DTRank)})
+	default:
+		rows = append(rows, []string{"mamba2", fmt.Sprintf("%d heads of %d, state %d, convolution %d", m.NGroups, m.DInner/m.NGroups, m.DState, m.DConv)})
+	}
+	return rows
+}
+
+// contextOf returns the longest text a model was made for, where its configuration says.
+func contextOf(n int) string {
+	if n == 0 {
+		return "not limited"
+	}
+	return fmt.Sprintf("%d tokens", n)
+}
+
+// mambaKind names the Mamba layers of a configuration.
+func mambaKind(c *model.Config) string {
+	if c.Mamba != nil && c.Mamba.DTRank > 0 {
+		return "mamba1"
+	}
+	return "mamba2"
+}
+
 // layersInWords returns "attention 1,3; mamba2 0,2,4".
 func (s *shown) layersInWords() string {
 	var parts []string
-	for _, kind := range []string{"attention", "mamba2"} {
+	for _, kind := range []string{"attention", "mamba1", "mamba2"} {
 		if layers := s.LayersByKind[kind]; len(layers) > 0 {
 			numbers := strings.Trim(strings.ReplaceAll(fmt.Sprint(layers), " ", ","), "[]")
 			parts = append(parts, kind+" "+numbers)

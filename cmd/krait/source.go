@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"unicode/utf8"
 
 	"krait/checkpoint"
@@ -33,16 +34,16 @@ type loaded struct {
 }
 
 // loadCheckpoint reads a MODEL and leaves its tokenizer unread.
-func loadCheckpoint(name string) (*checkpoint.Checkpoint, error) {
+func (u *ui) loadCheckpoint(name string) (*checkpoint.Checkpoint, error) {
 	if isEmbedded(name) {
 		return checkpoint.LoadFS(recipe.Stories260K())
 	}
-	return checkpoint.Load(name)
+	return checkpoint.LoadProgress(name, u.loading(name))
 }
 
 // load reads a MODEL. It need not have a tokenizer.
-func load(name string) (*loaded, error) {
-	c, err := loadCheckpoint(name)
+func (u *ui) load(name string) (*loaded, error) {
+	c, err := u.loadCheckpoint(name)
 	if err != nil {
 		return nil, err
 	}
@@ -59,19 +60,36 @@ func loadReward(name string) (*loaded, error) {
 }
 
 // loadPacked reads a MODEL for inference with weights of a type, as they are stored if it is empty.
-func loadPacked(name, weights string) (*loaded, error) {
-	c, err := loadPackedCheckpoint(name, weights)
+func (u *ui) loadPacked(name, weights string) (*loaded, error) {
+	c, err := u.loadPackedCheckpoint(name, weights)
 	if err != nil {
 		return nil, err
 	}
 	return withTokenizer(name, c)
 }
 
-func loadPackedCheckpoint(name, weights string) (*checkpoint.Checkpoint, error) {
+func (u *ui) loadPackedCheckpoint(name, weights string) (*checkpoint.Checkpoint, error) {
 	if isEmbedded(name) {
 		return checkpoint.LoadPackedFS(recipe.Stories260K(), weights)
 	}
-	return checkpoint.LoadPacked(name, weights)
+	return checkpoint.LoadPackedProgress(name, weights, u.loading(name))
+}
+
+// slowLoad is the size of weights from which on reading them is shown.
+const slowLoad = 1 << 30
+
+// loading shows how much of a large model's weights is read.
+func (u *ui) loading(name string) checkpoint.Progress {
+	return func(done, total int64) {
+		if total < slowLoad {
+			return
+		}
+		const stage = "load"
+		u.report(recipe.Event{Stage: stage, Done: int(done >> 20), Total: int(total >> 20), Unit: "MiB", Text: filepath.Base(name)})
+		if done == total {
+			u.end(stage)
+		}
+	}
 }
 
 // withTokenizer reads the tokenizer of a MODEL, where it has one.

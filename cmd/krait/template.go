@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"krait/chat"
+	"krait/checkpoint"
 )
 
 func templateCommand(u *ui) *cobra.Command {
@@ -69,12 +70,16 @@ func loadTemplate(name string) (*chat.Template, error) {
 	switch {
 	case err == nil && info.IsDir():
 		t, err = chat.Load(name)
-	default: // its files are inside it
-		c, bad := loadCheckpoint(name)
+	case checkpoint.IsGGUF(name):
+		files, bad := checkpoint.GGUFChat(name)
 		if bad != nil {
 			return nil, bad
 		}
-		t, err = chat.FromFiles(c.Files, "")
+		t, err = chat.FromFiles(files, "")
+	case isEmbedded(name):
+		err = chat.ErrNoTemplate
+	default:
+		return nil, fmt.Errorf("load %s: neither a directory nor a GGUF file", name)
 	}
 	if errors.Is(err, chat.ErrNoTemplate) {
 		return nil, noTemplate(name)

@@ -238,6 +238,17 @@ func (u *ui) addBar(p *progress) {
 	p.bar = u.bars.AddBar(int64(p.total), mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-8s", p.stage))), mpb.AppendDecorators(decor.Any(figures)))
 }
 
+// end takes the bar of a stage that is done off the terminal's hands, so that what comes next is written below it.
+func (u *ui) end(stage string) {
+	u.mu.Lock()
+	delete(u.stages, stage)
+	last := len(u.stages) == 0
+	u.mu.Unlock()
+	if last {
+		u.close()
+	}
+}
+
 // close ends the bars; those of stages that did not reach their end stay as they are.
 func (u *ui) close() {
 	u.mu.Lock()
