@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"krait/kernel"
@@ -77,7 +78,39 @@ func TestGradients(t *testing.T) {
 	})
 	t.Run("Linear", func(t *testing.T) {
 		x, w, b := r(9, 11), r(5, 11), r(5)
-		check(t, func(tp *Tape) *tensor.Tensor { return Linear(tp, x, Dense{w}, b) }, x, w, b)
+		check(t, func(tp *Tape) *tensor.Tensor { return Linear(tp, x, Dense{Tensor: w}, b) }, x, w, b)
+	})
+	t.Run("LinearBF16", func(t *testing.T) {
+		// Numbers of few bits are bf16 as they are, so the products of all three passes must be those of float32 but for the order of sums.
+		whole := func(shape ...int) *tensor.Tensor {
+			x := tensor.New(shape...)
+			for i := range x.Data {
+				x.Data[i] = float32(rng.IntN(255) - 127)
+			}
+			x.Grad = make([]float32, len(x.Data))
+			return x
+		}
+		x, w := whole(33, 21), whole(40, 21)
+		var results [2][]float32
+		for i, bf16 := range []bool{false, true} {
+			clear(x.Grad)
+			clear(w.Grad)
+			tp := NewTape()
+			y := Linear(tp, x, Dense{Tensor: w, BF16: bf16}, nil)
+			for j := range y.Grad {
+				y.Grad[j] = float32(j%251 - 125)
+			}
+			tp.Backward()
+			results[i] = slices.Concat(y.Data, x.Grad, w.Grad)
+		}
+		if !slices.Equal(results[0], results[1]) { // sums below 2²⁴: no rounding
+			t.Error("products of bf16 numbers differ from those of the same numbers as float32")
+		}
+		clear(x.Row(0))
+		x.Data[0] = 1 + 0x1p-12
+		if y := Linear(nil, x, Dense{Tensor: w, BF16: true}, nil); y.Data[0] != w.Data[0] {
+			t.Errorf("1 + 2⁻¹² times %g is %g: it was not rounded to bf16", w.Data[0], y.Data[0])
+		}
 	})
 	t.Run("RMSNorm", func(t *testing.T) {
 		x, w := r(4, 24), r(24)

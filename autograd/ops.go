@@ -25,61 +25,6 @@ func Embed(t *Tape, table *tensor.Tensor, tokens []int32) *tensor.Tensor {
 	return y
 }
 
-// Weight is a matrix (out, in) that Linear multiplies with. A *Dense has a gradient; packed forms have none.
-type Weight interface {
-	// Dims returns (out, in).
-	Dims() (out, in int)
-	// MulRows sets y (rows, out) = x (rows, in)·Wᵀ.
-	MulRows(y, x []float32, rows int)
-}
-
-// Dense is a weight as a plain matrix (out, in), row-major.
-type Dense struct{ *tensor.Tensor }
-
-// Dims returns (out, in).
-func (d Dense) Dims() (out, in int) { return d.Shape[0], d.Shape[1] }
-
-// MulRows sets y (rows, out) = x (rows, in)·Wᵀ.
-func (d Dense) MulRows(y, x []float32, rows int) {
-	out, in := d.Dims()
-	kernel.Gemm(y, out, kernel.Operand{Data: x, Stride: in}, kernel.Operand{Data: d.Data, Stride: in, Trans: true}, rows, out, in, false)
-}
-
-// Linear returns x (rows, in) · Wᵀ + bias: (rows, out). bias (out) may be nil.
-func Linear(t *Tape, x *tensor.Tensor, w Weight, bias *tensor.Tensor) *tensor.Tensor {
-	defer t.Stop(GEMM, t.Start())
-	rows := x.Rows()
-	out, in := w.Dims()
-	if x.Cols() != in {
-		panic(fmt.Sprintf("autograd: Linear of width %d times weight (%d, %d)", x.Cols(), out, in))
-	}
-	dense, _ := w.(Dense)
-	y := t.New(rows, out, x, dense.Tensor, bias)
-	w.MulRows(y.Data, x.Data, rows)
-	if bias != nil {
-		for r := range rows {
-			kernel.Add(y.Row(r), bias.Data)
-		}
-	}
-	if !t.Recording(x, dense.Tensor, bias) {
-		return y
-	}
-	t.Record(GEMM, func() {
-		dy := kernel.Operand{Data: y.Grad, Stride: out}
-		if x.Grad != nil {
-			kernel.Gemm(x.Grad, in, dy, kernel.Operand{Data: dense.Data, Stride: in}, rows, in, out, true)
-		}
-		if dense.Tensor != nil && dense.Grad != nil {
-			dy.Trans = true
-			kernel.Gemm(dense.Grad, in, dy, kernel.Operand{Data: x.Data, Stride: in}, out, in, rows, true)
-		}
-		if bias != nil && bias.Grad != nil {
-			sumRows(bias.Grad, y.Grad, rows)
-		}
-	})
-	return y
-}
-
 // sumRows adds the rows of m (rows, len(dst)) to dst.
 func sumRows(dst, m []float32, rows int) {
 	d := len(dst)

@@ -185,17 +185,16 @@ func (d *distill) anyRow(i, at int, target int32, vocab int) (kl, ce float64) {
 
 // spread adds the gradient of a chunk, which stands where its logits were, to the hidden rows and the head.
 func (d *distill) spread(index []int32, n, width, vocab int) {
-	dy := kernel.Operand{Data: d.logits, Stride: vocab}
+	dy := d.logits[:n*vocab]
 	if grad := d.student.Hidden.Grad; grad != nil {
 		d.grad = kernel.Grow(d.grad, n*width)
-		kernel.Gemm(d.grad, width, dy, kernel.Operand{Data: d.dense.Data, Stride: width}, n, width, vocab, false)
+		d.dense.InputGrad(d.grad, dy, n, false)
 		for i, r := range index {
 			kernel.Add(grad[int(r)*width:][:width], d.grad[i*width:])
 		}
 	}
 	if d.dense.Tensor != nil && d.dense.Grad != nil {
-		dy.Trans = true
-		kernel.Gemm(d.dense.Grad, width, dy, kernel.Operand{Data: d.hidden, Stride: width}, vocab, width, n, true)
+		d.dense.WeightGrad(dy, d.hidden, n)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 type Linear struct {
 	Weight, Bias *tensor.Tensor
 	packed       autograd.Weight // nil until Pack
+	bf16         bool            // products of the float32 weight round their operands to bf16
 }
 
 // newLinear returns a layer whose Weight has no numbers yet.
@@ -25,7 +26,7 @@ func (l *Linear) weight() autograd.Weight {
 	if l.packed != nil && l.Weight.Grad == nil {
 		return l.packed
 	}
-	return autograd.Dense{Tensor: l.Weight}
+	return autograd.Dense{Tensor: l.Weight, BF16: l.bf16}
 }
 
 // Forward returns x·Wᵀ + b: (rows, out).

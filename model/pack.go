@@ -35,6 +35,14 @@ func (m *Model) mustHaveNumbers() {
 	}
 }
 
+// ComputeBF16 makes training's products those of operands rounded to bf16, where PackAs would make a weight bf16. Weights and gradients stay
+// float32, and so do norms, scans, attention's scores and everything else.
+func (m *Model) ComputeBF16() {
+	for name, l := range m.linears {
+		l.bf16 = m.formatOf(name, l, quant.BF16) == quant.BF16
+	}
+}
+
 // Format returns the format that the weights are packed in, F32 also before Pack.
 func (m *Model) Format() quant.Format { return m.format }
 

@@ -41,7 +41,7 @@ var aliases = map[string][]string{
 
 // noEffect are keys of other programs' recipes that need not be set here, and why.
 var noEffect = map[string]string{
-	"bf16":                          "weights and moments are float32, products as the processor does them best",
+	"bf16":                          "weights and moments are float32; compute: bf16 makes products of bf16",
 	"fp16":                          "weights and moments are float32",
 	"tf32":                          "there is no GPU",
 	"torch_dtype":                   "weights are trained in float32",

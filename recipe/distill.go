@@ -160,7 +160,7 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 	if !slices.ContainsFunc(seq(s.Config.NumHiddenLayers), replaced) {
 		return fmt.Errorf("the student has no Mamba layer where the teacher has attention: there is nothing to align")
 	}
-	t.Pack()
+	c.pack(t)
 	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
 	scratch.SetProfile(profile)
@@ -254,7 +254,7 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 		return err
 	}
 	s := student.Model
-	teacher.Pack()
+	c.pack(teacher)
 	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
 	scratch.SetProfile(profile)

@@ -82,6 +82,7 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 		if ref, err = loadReference(c.Ref, start); err != nil {
 			return err
 		}
+		c.pack(ref)
 	}
 	var refs []loss.Reference
 	prepare := func(ctx context.Context) (err error) {
@@ -141,7 +142,6 @@ func loadReference(dir string, policy *checkpoint.Checkpoint) (*model.Model, err
 	if err := sameTokenizer("reference", c, policy); err != nil {
 		return nil, err
 	}
-	c.Model.Pack()
 	return c.Model, nil
 }
 

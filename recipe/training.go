@@ -23,6 +23,7 @@ import (
 	"krait/loss"
 	"krait/model"
 	"krait/optim"
+	"krait/quant"
 	"krait/safetensors"
 	"krait/train"
 )
@@ -52,12 +53,13 @@ type TrainConfig struct {
 	Freeze      []string `json:"freeze"` // parts of names of the weights to leave as they are
 	Seed        uint64   `json:"seed"`
 	SaveEvery   int      `json:"save_steps"`
+	Compute     string   `json:"compute"` // format of the operands of matrix products: f32, or bf16 with float32 sums and weights
 }
 
 // DefaultTrain returns the defaults of a stage: the constants of the field, a rate that suits small models.
 func DefaultTrain() TrainConfig {
 	return TrainConfig{Steps: 1000, BatchTokens: 4096, Accumulate: 1, Context: 2048, LR: 1e-3, RestLR: 1, FloorLR: 0, Schedule: "cosine", Decay: 0.1, Warmup: 50, Clip: 1,
-		Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, SaveEvery: 200}
+		Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, SaveEvery: 200, Compute: "f32"}
 }
 
 // AutoWarmup as the number of warm-up steps leaves it to the number of steps.
@@ -96,9 +98,21 @@ func (c *TrainConfig) validate() error {
 	if c.Schedule == "" {
 		c.Schedule = "cosine"
 	}
+	if c.Compute = cmp.Or(c.Compute, "f32"); c.Compute != "f32" && c.Compute != "bf16" {
+		return fmt.Errorf("compute is %q, want f32 or bf16", c.Compute)
+	}
 	var err error
 	c.Schedule, err = optim.ParseSchedule(c.Schedule)
 	return err
+}
+
+// pack lays out a model that the training reads and does not change, in the format that it computes in.
+func (c *TrainConfig) pack(m *model.Model) {
+	if c.Compute == "bf16" {
+		m.PackAs(quant.BF16)
+	} else {
+		m.Pack()
+	}
 }
 
 // training is one stage that trains a model into a new directory.
@@ -148,6 +162,9 @@ func (t *training) run(ctx context.Context) error {
 	t.checkpoint.Model.Train(func(name string) bool {
 		return (len(t.Train) == 0 || matchesAny(name, t.Train)) && !matchesAny(name, t.Freeze)
 	})
+	if t.Compute == "bf16" {
+		t.checkpoint.Model.ComputeBF16()
+	}
 	opt := optim.NewAdamW(optim.Config{Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay}, t.params())
 	if len(opt.Params) == 0 {
 		return fmt.Errorf("no weight is left to train")

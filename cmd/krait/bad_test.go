@@ -56,6 +56,7 @@ func TestUsage(t *testing.T) {
 		{"label teacher --out x --max-tokens 1", "--max-tokens is 1"},
 		{"distill teacher --teacher teacher --labels l", "--out DIR is missing"},
 		{"distill teacher --teacher teacher --labels l --out x --lr 0", "--lr is 0"},
+		{"distill teacher --teacher teacher --labels l --out x --compute fp8", "want f32 or bf16"},
 		{"distill teacher --teacher teacher --labels l --out x --steps 5 --warmup 6", "--warmup is 6"},
 		{"distill teacher --teacher teacher --labels l --out x --kl-weight 0", "both 0"},
 		{"distill teacher --teacher teacher --labels l --out x --clip NaN", "--clip is NaN"},

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,7 @@ type environment struct {
 	Kernels   string   `json:"kernels"`
 	Why       string   `json:"kernels_why"`
 	Available []string `json:"kernels_available"`
+	BF16      string   `json:"bf16"` // what --compute bf16 brings
 }
 
 func envCommand(u *ui) *cobra.Command {
@@ -35,7 +37,7 @@ func envCommand(u *ui) *cobra.Command {
 	}, func(*cobra.Command, []string) error {
 		e := environment{
 			Version: recipe.Version, Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-			Cores: runtime.NumCPU(), Threads: runtime.GOMAXPROCS(0), Kernels: kernel.Level(), Why: kernel.Why(), Available: kernel.Levels(),
+			Cores: runtime.NumCPU(), Threads: runtime.GOMAXPROCS(0), Kernels: kernel.Level(), Why: kernel.Why(), Available: kernel.Levels(), BF16: bf16Note(),
 		}
 		if asJSON {
 			return u.json(e)
@@ -51,11 +53,26 @@ func envCommand(u *ui) *cobra.Command {
 			{"cores", fmt.Sprintf("%d, %d in use", e.Cores, e.Threads)},
 			{"kernels", fmt.Sprintf("%s (available: %s)", e.Kernels, strings.Join(e.Available, ", "))},
 			{"", e.Why},
+			{"bf16", e.BF16},
 		})
 		return nil
 	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// bf16Note says what training with --compute bf16 brings on this processor, by a short measurement.
+func bf16Note() string {
+	const moment = 5 * time.Millisecond
+	if !kernel.HasBF16() {
+		return "no instructions for bf16 at this level: --compute bf16 rounds operands and multiplies them as float32, no faster than f32"
+	}
+	ratio := kernel.BF16Peak(moment) / kernel.FMAPeak(moment)
+	note := fmt.Sprintf("the instructions for bf16 make %.1f times the products of float32 a second", ratio)
+	if ratio < 1.1 {
+		note += ": --compute bf16 is no faster than f32 on this processor"
+	}
+	return note
 }
 
 // commit returns the revision that the program was built from, where the build knows it.

@@ -113,6 +113,7 @@ func trainFlags(f *pflag.FlagSet, c *recipe.TrainConfig) {
 	f.Float64Var(&c.Beta1, "beta1", c.Beta1, "AdamW's `DECAY` of the first moment")
 	f.Float64Var(&c.Beta2, "beta2", c.Beta2, "AdamW's `DECAY` of the second moment")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "`SEED` of the order of documents")
+	f.StringVar(&c.Compute, "compute", c.Compute, "`FORMAT` of the operands of matrix products: f32 or bf16; weights and sums are float32")
 	f.IntVar(&c.SaveEvery, "save-steps", c.SaveEvery, "save a state to go on from every `N` steps; 0: never")
 }
 
@@ -137,6 +138,8 @@ func checkTrain(cmd *cobra.Command, c *recipe.TrainConfig) error {
 		c.Steps = 0
 	}
 	switch {
+	case c.Compute != "f32" && c.Compute != "bf16":
+		return usage(cmd, "--compute %q: want f32 or bf16", c.Compute)
 	case c.Warmup < 0 || c.Warmup > c.Steps && c.Steps > 0:
 		return usage(cmd, "--warmup is %d, want a number from 0 to the %d steps", c.Warmup, c.Steps)
 	case c.Context < 2:
