@@ -2,12 +2,18 @@
 
 package kernel
 
+import "golang.org/x/sys/cpu"
+
 // tables lists what this processor can run, slowest first: every arm64 processor has NEON.
 func tables() []*table { return []*table{&portable, tableNEON()} }
 
 // missing says which kernels are portable at the best level.
 func missing() string {
-	return "portable at neon: products with bf16, q8 and q4 weights, convolutions, the state space step"
+	why := "portable at neon: convolutions, the state space step"
+	if !cpu.ARM64.HasASIMDDP {
+		why += "; q8 and q4 products do without SDOT, which this processor lacks"
+	}
+	return why
 }
 
 func tableNEON() *table {
@@ -20,8 +26,9 @@ func tableNEON() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowNEON), rmsNormGradBy(rmsNormGradRowNEON)
 	t.gatedRMSNorm, t.gatedRMSNormGrad = gatedRMSNormBy(gatedGroupNEON, nil), gatedRMSNormGradBy(gatedGroupGradNEON, nil)
 	t.rope = ropeBy(ropeRowNEON, nil, nil)
+	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmNEON, packPanelNEON, mulPanelsNEON, mulPanelNEON
 	t.gemmBF16 = gemmRoundedNEON
-	t.gemm, t.mulPanels, t.mulPanel = gemmNEON, mulPanelsNEON, mulPanelNEON
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }
+	t.narrow = narrowNEON(cpu.ARM64.HasASIMDDP)
 	return &t
 }

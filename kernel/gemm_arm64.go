@@ -78,3 +78,5 @@ func mulPanelsNEON(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) 
 func mulPanelNEON(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool) {
 	mulPanelDirect(&geometryNEON, c, ldc, a, lda, m, b, ldb, k, cols, accumulate)
 }
+
+func packPanelNEON(dst, w []float32, rows, k int) { packPanelBy(&geometryNEON, dst, w, rows, k) }

@@ -53,7 +53,25 @@ DATA constants<>+352(SB)/8, $0x0000000000000000 // zero
 DATA constants<>+360(SB)/8, $0x0000000000000000 // zero
 DATA constants<>+368(SB)/8, $0xff800000ff800000 // minusInf
 DATA constants<>+376(SB)/8, $0xff800000ff800000 // minusInf
-GLOBL constants<>(SB), RODATA|NOPTR, $384
+DATA constants<>+384(SB)/8, $0x0f0f0f0f0f0f0f0f // nibbles
+DATA constants<>+392(SB)/8, $0x0f0f0f0f0f0f0f0f // nibbles
+DATA constants<>+400(SB)/8, $0x8080808080808080 // bytes80
+DATA constants<>+408(SB)/8, $0x8080808080808080 // bytes80
+DATA constants<>+416(SB)/8, $0xffff0000ffff0000 // highWords
+DATA constants<>+424(SB)/8, $0xffff0000ffff0000 // highWords
+DATA constants<>+432(SB)/8, $0x0d8000000d800000 // quantTiny
+DATA constants<>+440(SB)/8, $0x0d8000000d800000 // quantTiny
+DATA constants<>+448(SB)/8, $0x3c0102043c010204 // inverse127
+DATA constants<>+456(SB)/8, $0x3c0102043c010204 // inverse127
+DATA constants<>+464(SB)/8, $0x42fe000042fe0000 // all127
+DATA constants<>+472(SB)/8, $0x42fe000042fe0000 // all127
+DATA constants<>+480(SB)/8, $0x0000000100000001 // one32
+DATA constants<>+488(SB)/8, $0x0000000100000001 // one32
+DATA constants<>+496(SB)/8, $0x00007fff00007fff // roundHalf
+DATA constants<>+504(SB)/8, $0x00007fff00007fff // roundHalf
+DATA constants<>+512(SB)/8, $0x7fc000007fc00000 // quietNaN32
+DATA constants<>+520(SB)/8, $0x7fc000007fc00000 // quietNaN32
+GLOBL constants<>(SB), RODATA|NOPTR, $528
 
 // func tileNEON_1x16(t *tile)
 TEXT ·tileNEON_1x16(SB), NOSPLIT, $0-8
@@ -9094,4 +9112,7065 @@ done244:
 	ADD R19<<3, R1
 	SUBS $1, R20
 	BNE head241
+	RET
+
+// func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8DotNEON_1(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	FLDPQ 0(R9), (F10, F11)
+	FLDPQ 32(R9), (F12, F13)
+	PCALIGN $16
+loop249:
+	FLDPQ (R4), (F4, F5)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c0 // sdot v0.4s, v6.16b, v4.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e1 // sdot v1.4s, v7.16b, v4.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c2 // sdot v2.4s, v6.16b, v4.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e3 // sdot v3.4s, v7.16b, v4.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c0 // sdot v0.4s, v6.16b, v4.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e1 // sdot v1.4s, v7.16b, v4.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c2 // sdot v2.4s, v6.16b, v4.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e3 // sdot v3.4s, v7.16b, v4.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c0 // sdot v0.4s, v6.16b, v4.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e1 // sdot v1.4s, v7.16b, v4.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c2 // sdot v2.4s, v6.16b, v4.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e3 // sdot v3.4s, v7.16b, v4.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c0 // sdot v0.4s, v6.16b, v4.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e1 // sdot v1.4s, v7.16b, v4.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c2 // sdot v2.4s, v6.16b, v4.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e3 // sdot v3.4s, v7.16b, v4.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e0c0 // sdot v0.4s, v6.16b, v5.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e0e1 // sdot v1.4s, v7.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e0c2 // sdot v2.4s, v6.16b, v5.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e0e3 // sdot v3.4s, v7.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e0c0 // sdot v0.4s, v6.16b, v5.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e0e1 // sdot v1.4s, v7.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e0c2 // sdot v2.4s, v6.16b, v5.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e0e3 // sdot v3.4s, v7.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e8c0 // sdot v0.4s, v6.16b, v5.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e8e1 // sdot v1.4s, v7.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e8c2 // sdot v2.4s, v6.16b, v5.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e8e3 // sdot v3.4s, v7.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e8c0 // sdot v0.4s, v6.16b, v5.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e8e1 // sdot v1.4s, v7.16b, v5.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e8c2 // sdot v2.4s, v6.16b, v5.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e8e3 // sdot v3.4s, v7.16b, v5.4b[3]
+	FLDPQ 0(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	FLDPQ (R4), (F4, F5)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c0 // sdot v0.4s, v6.16b, v4.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e1 // sdot v1.4s, v7.16b, v4.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c2 // sdot v2.4s, v6.16b, v4.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e3 // sdot v3.4s, v7.16b, v4.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c0 // sdot v0.4s, v6.16b, v4.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e1 // sdot v1.4s, v7.16b, v4.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c2 // sdot v2.4s, v6.16b, v4.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e3 // sdot v3.4s, v7.16b, v4.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c0 // sdot v0.4s, v6.16b, v4.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e1 // sdot v1.4s, v7.16b, v4.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c2 // sdot v2.4s, v6.16b, v4.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e3 // sdot v3.4s, v7.16b, v4.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c0 // sdot v0.4s, v6.16b, v4.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e1 // sdot v1.4s, v7.16b, v4.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c2 // sdot v2.4s, v6.16b, v4.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e3 // sdot v3.4s, v7.16b, v4.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e0c0 // sdot v0.4s, v6.16b, v5.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e0e1 // sdot v1.4s, v7.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e0c2 // sdot v2.4s, v6.16b, v5.4b[0]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e0e3 // sdot v3.4s, v7.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e0c0 // sdot v0.4s, v6.16b, v5.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e0e1 // sdot v1.4s, v7.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e0c2 // sdot v2.4s, v6.16b, v5.4b[1]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e0e3 // sdot v3.4s, v7.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e8c0 // sdot v0.4s, v6.16b, v5.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e8e1 // sdot v1.4s, v7.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4f85e8c2 // sdot v2.4s, v6.16b, v5.4b[2]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4f85e8e3 // sdot v3.4s, v7.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e8c0 // sdot v0.4s, v6.16b, v5.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e8e1 // sdot v1.4s, v7.16b, v5.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VEOR V31.B16, V6.B16, V6.B16
+	WORD $0x4fa5e8c2 // sdot v2.4s, v6.16b, v5.4b[3]
+	VEOR V31.B16, V7.B16, V7.B16
+	WORD $0x4fa5e8e3 // sdot v3.4s, v7.16b, v5.4b[3]
+	FLDPQ 32(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop249
+	FSTPQ (F10, F11), 0(R9)
+	FSTPQ (F12, F13), 32(R9)
+	RET
+
+// func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8DotNEON_2(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	FLDPQ 0(R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FLDPQ 0(R10), (F20, F21)
+	FLDPQ 32(R10), (F22, F23)
+	PCALIGN $16
+loop250:
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e180 // sdot v0.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae184 // sdot v4.4s, v12.16b, v10.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a1 // sdot v1.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a5 // sdot v5.4s, v13.16b, v10.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e182 // sdot v2.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae186 // sdot v6.4s, v12.16b, v10.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a3 // sdot v3.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a7 // sdot v7.4s, v13.16b, v10.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e180 // sdot v0.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae184 // sdot v4.4s, v12.16b, v10.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a1 // sdot v1.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a5 // sdot v5.4s, v13.16b, v10.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e182 // sdot v2.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae186 // sdot v6.4s, v12.16b, v10.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a3 // sdot v3.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a7 // sdot v7.4s, v13.16b, v10.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae984 // sdot v4.4s, v12.16b, v10.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a1 // sdot v1.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a5 // sdot v5.4s, v13.16b, v10.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e982 // sdot v2.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae986 // sdot v6.4s, v12.16b, v10.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a3 // sdot v3.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a7 // sdot v7.4s, v13.16b, v10.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae984 // sdot v4.4s, v12.16b, v10.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a1 // sdot v1.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a5 // sdot v5.4s, v13.16b, v10.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e982 // sdot v2.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae986 // sdot v6.4s, v12.16b, v10.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a7 // sdot v7.4s, v13.16b, v10.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e180 // sdot v0.4s, v12.16b, v9.4b[0]
+	WORD $0x4f8be184 // sdot v4.4s, v12.16b, v11.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e1a1 // sdot v1.4s, v13.16b, v9.4b[0]
+	WORD $0x4f8be1a5 // sdot v5.4s, v13.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e182 // sdot v2.4s, v12.16b, v9.4b[0]
+	WORD $0x4f8be186 // sdot v6.4s, v12.16b, v11.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e1a3 // sdot v3.4s, v13.16b, v9.4b[0]
+	WORD $0x4f8be1a7 // sdot v7.4s, v13.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e180 // sdot v0.4s, v12.16b, v9.4b[1]
+	WORD $0x4fabe184 // sdot v4.4s, v12.16b, v11.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e1a1 // sdot v1.4s, v13.16b, v9.4b[1]
+	WORD $0x4fabe1a5 // sdot v5.4s, v13.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e182 // sdot v2.4s, v12.16b, v9.4b[1]
+	WORD $0x4fabe186 // sdot v6.4s, v12.16b, v11.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e1a3 // sdot v3.4s, v13.16b, v9.4b[1]
+	WORD $0x4fabe1a7 // sdot v7.4s, v13.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e980 // sdot v0.4s, v12.16b, v9.4b[2]
+	WORD $0x4f8be984 // sdot v4.4s, v12.16b, v11.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e9a1 // sdot v1.4s, v13.16b, v9.4b[2]
+	WORD $0x4f8be9a5 // sdot v5.4s, v13.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e982 // sdot v2.4s, v12.16b, v9.4b[2]
+	WORD $0x4f8be986 // sdot v6.4s, v12.16b, v11.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e9a3 // sdot v3.4s, v13.16b, v9.4b[2]
+	WORD $0x4f8be9a7 // sdot v7.4s, v13.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e980 // sdot v0.4s, v12.16b, v9.4b[3]
+	WORD $0x4fabe984 // sdot v4.4s, v12.16b, v11.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e9a1 // sdot v1.4s, v13.16b, v9.4b[3]
+	WORD $0x4fabe9a5 // sdot v5.4s, v13.16b, v11.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e982 // sdot v2.4s, v12.16b, v9.4b[3]
+	WORD $0x4fabe986 // sdot v6.4s, v12.16b, v11.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e9a3 // sdot v3.4s, v13.16b, v9.4b[3]
+	WORD $0x4fabe9a7 // sdot v7.4s, v13.16b, v11.4b[3]
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	ADD $40, R4
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V20.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V21.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V22.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V23.S4
+	ADD $40, R5
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e180 // sdot v0.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae184 // sdot v4.4s, v12.16b, v10.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a1 // sdot v1.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a5 // sdot v5.4s, v13.16b, v10.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e182 // sdot v2.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae186 // sdot v6.4s, v12.16b, v10.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a3 // sdot v3.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a7 // sdot v7.4s, v13.16b, v10.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e180 // sdot v0.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae184 // sdot v4.4s, v12.16b, v10.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a1 // sdot v1.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a5 // sdot v5.4s, v13.16b, v10.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e182 // sdot v2.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae186 // sdot v6.4s, v12.16b, v10.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a3 // sdot v3.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a7 // sdot v7.4s, v13.16b, v10.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae984 // sdot v4.4s, v12.16b, v10.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a1 // sdot v1.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a5 // sdot v5.4s, v13.16b, v10.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e982 // sdot v2.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae986 // sdot v6.4s, v12.16b, v10.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a3 // sdot v3.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a7 // sdot v7.4s, v13.16b, v10.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae984 // sdot v4.4s, v12.16b, v10.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a1 // sdot v1.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a5 // sdot v5.4s, v13.16b, v10.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e982 // sdot v2.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae986 // sdot v6.4s, v12.16b, v10.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a7 // sdot v7.4s, v13.16b, v10.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e180 // sdot v0.4s, v12.16b, v9.4b[0]
+	WORD $0x4f8be184 // sdot v4.4s, v12.16b, v11.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e1a1 // sdot v1.4s, v13.16b, v9.4b[0]
+	WORD $0x4f8be1a5 // sdot v5.4s, v13.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e182 // sdot v2.4s, v12.16b, v9.4b[0]
+	WORD $0x4f8be186 // sdot v6.4s, v12.16b, v11.4b[0]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e1a3 // sdot v3.4s, v13.16b, v9.4b[0]
+	WORD $0x4f8be1a7 // sdot v7.4s, v13.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e180 // sdot v0.4s, v12.16b, v9.4b[1]
+	WORD $0x4fabe184 // sdot v4.4s, v12.16b, v11.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e1a1 // sdot v1.4s, v13.16b, v9.4b[1]
+	WORD $0x4fabe1a5 // sdot v5.4s, v13.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e182 // sdot v2.4s, v12.16b, v9.4b[1]
+	WORD $0x4fabe186 // sdot v6.4s, v12.16b, v11.4b[1]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e1a3 // sdot v3.4s, v13.16b, v9.4b[1]
+	WORD $0x4fabe1a7 // sdot v7.4s, v13.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e980 // sdot v0.4s, v12.16b, v9.4b[2]
+	WORD $0x4f8be984 // sdot v4.4s, v12.16b, v11.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e9a1 // sdot v1.4s, v13.16b, v9.4b[2]
+	WORD $0x4f8be9a5 // sdot v5.4s, v13.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4f89e982 // sdot v2.4s, v12.16b, v9.4b[2]
+	WORD $0x4f8be986 // sdot v6.4s, v12.16b, v11.4b[2]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4f89e9a3 // sdot v3.4s, v13.16b, v9.4b[2]
+	WORD $0x4f8be9a7 // sdot v7.4s, v13.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e980 // sdot v0.4s, v12.16b, v9.4b[3]
+	WORD $0x4fabe984 // sdot v4.4s, v12.16b, v11.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e9a1 // sdot v1.4s, v13.16b, v9.4b[3]
+	WORD $0x4fabe9a5 // sdot v5.4s, v13.16b, v11.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VEOR V31.B16, V12.B16, V12.B16
+	WORD $0x4fa9e982 // sdot v2.4s, v12.16b, v9.4b[3]
+	WORD $0x4fabe986 // sdot v6.4s, v12.16b, v11.4b[3]
+	VEOR V31.B16, V13.B16, V13.B16
+	WORD $0x4fa9e9a3 // sdot v3.4s, v13.16b, v9.4b[3]
+	WORD $0x4fabe9a7 // sdot v7.4s, v13.16b, v11.4b[3]
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	ADD $40, R4
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V20.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V21.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V22.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V23.S4
+	ADD $40, R5
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop250
+	FSTPQ (F16, F17), 0(R9)
+	FSTPQ (F18, F19), 32(R9)
+	FSTPQ (F20, F21), 0(R10)
+	FSTPQ (F22, F23), 32(R10)
+	RET
+
+// func panelQ8DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8DotNEON_3(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	PCALIGN $16
+loop251:
+	FLDPQ (R4), (F12, F13)
+	FLDPQ (R5), (F14, F15)
+	FLDPQ (R6), (F16, F17)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce240 // sdot v0.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee244 // sdot v4.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e248 // sdot v8.4s, v18.16b, v16.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee265 // sdot v5.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e269 // sdot v9.4s, v19.16b, v16.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce242 // sdot v2.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee246 // sdot v6.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e24a // sdot v10.4s, v18.16b, v16.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce263 // sdot v3.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee267 // sdot v7.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e26b // sdot v11.4s, v19.16b, v16.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4face240 // sdot v0.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee244 // sdot v4.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e248 // sdot v8.4s, v18.16b, v16.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee265 // sdot v5.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e269 // sdot v9.4s, v19.16b, v16.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4face242 // sdot v2.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee246 // sdot v6.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e24a // sdot v10.4s, v18.16b, v16.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4face263 // sdot v3.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee267 // sdot v7.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e26b // sdot v11.4s, v19.16b, v16.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea40 // sdot v0.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea44 // sdot v4.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea48 // sdot v8.4s, v18.16b, v16.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea65 // sdot v5.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea69 // sdot v9.4s, v19.16b, v16.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea42 // sdot v2.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea46 // sdot v6.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea4a // sdot v10.4s, v18.16b, v16.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea63 // sdot v3.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea67 // sdot v7.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea6b // sdot v11.4s, v19.16b, v16.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4facea40 // sdot v0.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea44 // sdot v4.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea48 // sdot v8.4s, v18.16b, v16.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea65 // sdot v5.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea69 // sdot v9.4s, v19.16b, v16.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4facea42 // sdot v2.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea46 // sdot v6.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea4a // sdot v10.4s, v18.16b, v16.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4facea63 // sdot v3.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea67 // sdot v7.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea6b // sdot v11.4s, v19.16b, v16.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8de240 // sdot v0.4s, v18.16b, v13.4b[0]
+	WORD $0x4f8fe244 // sdot v4.4s, v18.16b, v15.4b[0]
+	WORD $0x4f91e248 // sdot v8.4s, v18.16b, v17.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8de261 // sdot v1.4s, v19.16b, v13.4b[0]
+	WORD $0x4f8fe265 // sdot v5.4s, v19.16b, v15.4b[0]
+	WORD $0x4f91e269 // sdot v9.4s, v19.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8de242 // sdot v2.4s, v18.16b, v13.4b[0]
+	WORD $0x4f8fe246 // sdot v6.4s, v18.16b, v15.4b[0]
+	WORD $0x4f91e24a // sdot v10.4s, v18.16b, v17.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8de263 // sdot v3.4s, v19.16b, v13.4b[0]
+	WORD $0x4f8fe267 // sdot v7.4s, v19.16b, v15.4b[0]
+	WORD $0x4f91e26b // sdot v11.4s, v19.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fade240 // sdot v0.4s, v18.16b, v13.4b[1]
+	WORD $0x4fafe244 // sdot v4.4s, v18.16b, v15.4b[1]
+	WORD $0x4fb1e248 // sdot v8.4s, v18.16b, v17.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fade261 // sdot v1.4s, v19.16b, v13.4b[1]
+	WORD $0x4fafe265 // sdot v5.4s, v19.16b, v15.4b[1]
+	WORD $0x4fb1e269 // sdot v9.4s, v19.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fade242 // sdot v2.4s, v18.16b, v13.4b[1]
+	WORD $0x4fafe246 // sdot v6.4s, v18.16b, v15.4b[1]
+	WORD $0x4fb1e24a // sdot v10.4s, v18.16b, v17.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fade263 // sdot v3.4s, v19.16b, v13.4b[1]
+	WORD $0x4fafe267 // sdot v7.4s, v19.16b, v15.4b[1]
+	WORD $0x4fb1e26b // sdot v11.4s, v19.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8dea40 // sdot v0.4s, v18.16b, v13.4b[2]
+	WORD $0x4f8fea44 // sdot v4.4s, v18.16b, v15.4b[2]
+	WORD $0x4f91ea48 // sdot v8.4s, v18.16b, v17.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8dea61 // sdot v1.4s, v19.16b, v13.4b[2]
+	WORD $0x4f8fea65 // sdot v5.4s, v19.16b, v15.4b[2]
+	WORD $0x4f91ea69 // sdot v9.4s, v19.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8dea42 // sdot v2.4s, v18.16b, v13.4b[2]
+	WORD $0x4f8fea46 // sdot v6.4s, v18.16b, v15.4b[2]
+	WORD $0x4f91ea4a // sdot v10.4s, v18.16b, v17.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8dea63 // sdot v3.4s, v19.16b, v13.4b[2]
+	WORD $0x4f8fea67 // sdot v7.4s, v19.16b, v15.4b[2]
+	WORD $0x4f91ea6b // sdot v11.4s, v19.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fadea40 // sdot v0.4s, v18.16b, v13.4b[3]
+	WORD $0x4fafea44 // sdot v4.4s, v18.16b, v15.4b[3]
+	WORD $0x4fb1ea48 // sdot v8.4s, v18.16b, v17.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fadea61 // sdot v1.4s, v19.16b, v13.4b[3]
+	WORD $0x4fafea65 // sdot v5.4s, v19.16b, v15.4b[3]
+	WORD $0x4fb1ea69 // sdot v9.4s, v19.16b, v17.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fadea42 // sdot v2.4s, v18.16b, v13.4b[3]
+	WORD $0x4fafea46 // sdot v6.4s, v18.16b, v15.4b[3]
+	WORD $0x4fb1ea4a // sdot v10.4s, v18.16b, v17.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fadea63 // sdot v3.4s, v19.16b, v13.4b[3]
+	WORD $0x4fafea67 // sdot v7.4s, v19.16b, v15.4b[3]
+	WORD $0x4fb1ea6b // sdot v11.4s, v19.16b, v17.4b[3]
+	FLDPQ 0(R2), (F18, F20)
+	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FLDPQ (R9), (F12, F13)
+	FLDPQ 32(R9), (F14, F15)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V15.S4
+	FSTPQ (F12, F13), (R9)
+	FSTPQ (F14, F15), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F12, F13)
+	FLDPQ 32(R10), (F14, F15)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V12.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V13.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V14.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V15.S4
+	FSTPQ (F12, F13), (R10)
+	FSTPQ (F14, F15), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F12, F13)
+	FLDPQ 32(R11), (F14, F15)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V12.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V13.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V14.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V15.S4
+	FSTPQ (F12, F13), (R11)
+	FSTPQ (F14, F15), 32(R11)
+	ADD $40, R6
+	FLDPQ (R4), (F12, F13)
+	FLDPQ (R5), (F14, F15)
+	FLDPQ (R6), (F16, F17)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce240 // sdot v0.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee244 // sdot v4.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e248 // sdot v8.4s, v18.16b, v16.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee265 // sdot v5.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e269 // sdot v9.4s, v19.16b, v16.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce242 // sdot v2.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee246 // sdot v6.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e24a // sdot v10.4s, v18.16b, v16.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce263 // sdot v3.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee267 // sdot v7.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e26b // sdot v11.4s, v19.16b, v16.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4face240 // sdot v0.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee244 // sdot v4.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e248 // sdot v8.4s, v18.16b, v16.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee265 // sdot v5.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e269 // sdot v9.4s, v19.16b, v16.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4face242 // sdot v2.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee246 // sdot v6.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e24a // sdot v10.4s, v18.16b, v16.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4face263 // sdot v3.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee267 // sdot v7.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e26b // sdot v11.4s, v19.16b, v16.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea40 // sdot v0.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea44 // sdot v4.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea48 // sdot v8.4s, v18.16b, v16.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea65 // sdot v5.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea69 // sdot v9.4s, v19.16b, v16.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea42 // sdot v2.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea46 // sdot v6.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea4a // sdot v10.4s, v18.16b, v16.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea63 // sdot v3.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea67 // sdot v7.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea6b // sdot v11.4s, v19.16b, v16.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4facea40 // sdot v0.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea44 // sdot v4.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea48 // sdot v8.4s, v18.16b, v16.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea65 // sdot v5.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea69 // sdot v9.4s, v19.16b, v16.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4facea42 // sdot v2.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea46 // sdot v6.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea4a // sdot v10.4s, v18.16b, v16.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4facea63 // sdot v3.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea67 // sdot v7.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea6b // sdot v11.4s, v19.16b, v16.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8de240 // sdot v0.4s, v18.16b, v13.4b[0]
+	WORD $0x4f8fe244 // sdot v4.4s, v18.16b, v15.4b[0]
+	WORD $0x4f91e248 // sdot v8.4s, v18.16b, v17.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8de261 // sdot v1.4s, v19.16b, v13.4b[0]
+	WORD $0x4f8fe265 // sdot v5.4s, v19.16b, v15.4b[0]
+	WORD $0x4f91e269 // sdot v9.4s, v19.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8de242 // sdot v2.4s, v18.16b, v13.4b[0]
+	WORD $0x4f8fe246 // sdot v6.4s, v18.16b, v15.4b[0]
+	WORD $0x4f91e24a // sdot v10.4s, v18.16b, v17.4b[0]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8de263 // sdot v3.4s, v19.16b, v13.4b[0]
+	WORD $0x4f8fe267 // sdot v7.4s, v19.16b, v15.4b[0]
+	WORD $0x4f91e26b // sdot v11.4s, v19.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fade240 // sdot v0.4s, v18.16b, v13.4b[1]
+	WORD $0x4fafe244 // sdot v4.4s, v18.16b, v15.4b[1]
+	WORD $0x4fb1e248 // sdot v8.4s, v18.16b, v17.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fade261 // sdot v1.4s, v19.16b, v13.4b[1]
+	WORD $0x4fafe265 // sdot v5.4s, v19.16b, v15.4b[1]
+	WORD $0x4fb1e269 // sdot v9.4s, v19.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fade242 // sdot v2.4s, v18.16b, v13.4b[1]
+	WORD $0x4fafe246 // sdot v6.4s, v18.16b, v15.4b[1]
+	WORD $0x4fb1e24a // sdot v10.4s, v18.16b, v17.4b[1]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fade263 // sdot v3.4s, v19.16b, v13.4b[1]
+	WORD $0x4fafe267 // sdot v7.4s, v19.16b, v15.4b[1]
+	WORD $0x4fb1e26b // sdot v11.4s, v19.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8dea40 // sdot v0.4s, v18.16b, v13.4b[2]
+	WORD $0x4f8fea44 // sdot v4.4s, v18.16b, v15.4b[2]
+	WORD $0x4f91ea48 // sdot v8.4s, v18.16b, v17.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8dea61 // sdot v1.4s, v19.16b, v13.4b[2]
+	WORD $0x4f8fea65 // sdot v5.4s, v19.16b, v15.4b[2]
+	WORD $0x4f91ea69 // sdot v9.4s, v19.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4f8dea42 // sdot v2.4s, v18.16b, v13.4b[2]
+	WORD $0x4f8fea46 // sdot v6.4s, v18.16b, v15.4b[2]
+	WORD $0x4f91ea4a // sdot v10.4s, v18.16b, v17.4b[2]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4f8dea63 // sdot v3.4s, v19.16b, v13.4b[2]
+	WORD $0x4f8fea67 // sdot v7.4s, v19.16b, v15.4b[2]
+	WORD $0x4f91ea6b // sdot v11.4s, v19.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fadea40 // sdot v0.4s, v18.16b, v13.4b[3]
+	WORD $0x4fafea44 // sdot v4.4s, v18.16b, v15.4b[3]
+	WORD $0x4fb1ea48 // sdot v8.4s, v18.16b, v17.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fadea61 // sdot v1.4s, v19.16b, v13.4b[3]
+	WORD $0x4fafea65 // sdot v5.4s, v19.16b, v15.4b[3]
+	WORD $0x4fb1ea69 // sdot v9.4s, v19.16b, v17.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VEOR V31.B16, V18.B16, V18.B16
+	WORD $0x4fadea42 // sdot v2.4s, v18.16b, v13.4b[3]
+	WORD $0x4fafea46 // sdot v6.4s, v18.16b, v15.4b[3]
+	WORD $0x4fb1ea4a // sdot v10.4s, v18.16b, v17.4b[3]
+	VEOR V31.B16, V19.B16, V19.B16
+	WORD $0x4fadea63 // sdot v3.4s, v19.16b, v13.4b[3]
+	WORD $0x4fafea67 // sdot v7.4s, v19.16b, v15.4b[3]
+	WORD $0x4fb1ea6b // sdot v11.4s, v19.16b, v17.4b[3]
+	FLDPQ 32(R2), (F18, F20)
+	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FLDPQ (R9), (F12, F13)
+	FLDPQ 32(R9), (F14, F15)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V15.S4
+	FSTPQ (F12, F13), (R9)
+	FSTPQ (F14, F15), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F12, F13)
+	FLDPQ 32(R10), (F14, F15)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V12.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V13.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V14.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V15.S4
+	FSTPQ (F12, F13), (R10)
+	FSTPQ (F14, F15), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F12, F13)
+	FLDPQ 32(R11), (F14, F15)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V12.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V13.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V14.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V15.S4
+	FSTPQ (F12, F13), (R11)
+	FSTPQ (F14, F15), 32(R11)
+	ADD $40, R6
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop251
+	RET
+
+// func panelQ8DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8DotNEON_4(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD R13, R6, R7
+	ADD R14, R11, R12
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	PCALIGN $16
+loop252:
+	FLDPQ (R4), (F16, F17)
+	FLDPQ (R5), (F18, F19)
+	FLDPQ (R6), (F20, F21)
+	FLDPQ (R7), (F22, F23)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e300 // sdot v0.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e304 // sdot v4.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e308 // sdot v8.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30c // sdot v12.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e321 // sdot v1.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e325 // sdot v5.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e329 // sdot v9.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32d // sdot v13.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e302 // sdot v2.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e306 // sdot v6.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e30a // sdot v10.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30e // sdot v14.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e323 // sdot v3.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e327 // sdot v7.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e32b // sdot v11.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32f // sdot v15.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e300 // sdot v0.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e304 // sdot v4.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e308 // sdot v8.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30c // sdot v12.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e321 // sdot v1.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e325 // sdot v5.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e329 // sdot v9.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32d // sdot v13.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e30a // sdot v10.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30e // sdot v14.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e323 // sdot v3.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e327 // sdot v7.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e32b // sdot v11.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32f // sdot v15.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb00 // sdot v0.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb04 // sdot v4.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb08 // sdot v8.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0c // sdot v12.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb21 // sdot v1.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb25 // sdot v5.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb29 // sdot v9.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2d // sdot v13.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb0a // sdot v10.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0e // sdot v14.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb2b // sdot v11.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2f // sdot v15.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb00 // sdot v0.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb04 // sdot v4.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb08 // sdot v8.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0c // sdot v12.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb21 // sdot v1.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb25 // sdot v5.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb29 // sdot v9.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2d // sdot v13.4s, v25.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb02 // sdot v2.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb06 // sdot v6.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb0a // sdot v10.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0e // sdot v14.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb23 // sdot v3.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb27 // sdot v7.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb2b // sdot v11.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2f // sdot v15.4s, v25.16b, v23.4b[3]
+	FLDPQ 0(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	FLDPQ (R4), (F16, F17)
+	FLDPQ (R5), (F18, F19)
+	FLDPQ (R6), (F20, F21)
+	FLDPQ (R7), (F22, F23)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e300 // sdot v0.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e304 // sdot v4.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e308 // sdot v8.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30c // sdot v12.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e321 // sdot v1.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e325 // sdot v5.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e329 // sdot v9.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32d // sdot v13.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e302 // sdot v2.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e306 // sdot v6.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e30a // sdot v10.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30e // sdot v14.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e323 // sdot v3.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e327 // sdot v7.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e32b // sdot v11.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32f // sdot v15.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e300 // sdot v0.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e304 // sdot v4.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e308 // sdot v8.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30c // sdot v12.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e321 // sdot v1.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e325 // sdot v5.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e329 // sdot v9.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32d // sdot v13.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e30a // sdot v10.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30e // sdot v14.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e323 // sdot v3.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e327 // sdot v7.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e32b // sdot v11.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32f // sdot v15.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb00 // sdot v0.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb04 // sdot v4.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb08 // sdot v8.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0c // sdot v12.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb21 // sdot v1.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb25 // sdot v5.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb29 // sdot v9.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2d // sdot v13.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb0a // sdot v10.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0e // sdot v14.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb2b // sdot v11.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2f // sdot v15.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb00 // sdot v0.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb04 // sdot v4.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb08 // sdot v8.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0c // sdot v12.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb21 // sdot v1.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb25 // sdot v5.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb29 // sdot v9.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2d // sdot v13.4s, v25.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb02 // sdot v2.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb06 // sdot v6.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb0a // sdot v10.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0e // sdot v14.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb23 // sdot v3.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb27 // sdot v7.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb2b // sdot v11.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2f // sdot v15.4s, v25.16b, v23.4b[3]
+	FLDPQ 32(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop252
+	RET
+
+// func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8LongNEON_1(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	FLDPQ 0(R9), (F10, F11)
+	FLDPQ 32(R9), (F12, F13)
+	PCALIGN $16
+loop253:
+	FLDPQ (R4), (F4, F5)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V4.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V4.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V4.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V4.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V5.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V5.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V5.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V5.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	ADD $512, R1
+	FLDPQ 0(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	FLDPQ (R4), (F4, F5)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V4.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V4.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V4.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V4.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V5.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V5.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V5.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V5.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	ADD $512, R1
+	FLDPQ 32(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop253
+	FSTPQ (F10, F11), 0(R9)
+	FSTPQ (F12, F13), 32(R9)
+	RET
+
+// func panelQ8LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8LongNEON_2(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	PCALIGN $16
+loop254:
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	ADD $512, R1
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V8.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V9.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V10.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V11.S4
+	FSTPQ (F8, F9), (R10)
+	FSTPQ (F10, F11), 32(R10)
+	ADD $40, R5
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	ADD $512, R1
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V8.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V9.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V10.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V11.S4
+	FSTPQ (F8, F9), (R10)
+	FSTPQ (F10, F11), 32(R10)
+	ADD $40, R5
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop254
+	RET
+
+// func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ4DotNEON_1(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	FLDPQ 0(R9), (F10, F11)
+	FLDPQ 32(R9), (F12, F13)
+	PCALIGN $16
+loop255:
+	FLDPQ (R4), (F4, F5)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c0 // sdot v0.4s, v6.16b, v4.4b[0]
+	WORD $0x4f85e100 // sdot v0.4s, v8.16b, v5.4b[0]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e1 // sdot v1.4s, v7.16b, v4.4b[0]
+	WORD $0x4f85e121 // sdot v1.4s, v9.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c2 // sdot v2.4s, v6.16b, v4.4b[0]
+	WORD $0x4f85e102 // sdot v2.4s, v8.16b, v5.4b[0]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e3 // sdot v3.4s, v7.16b, v4.4b[0]
+	WORD $0x4f85e123 // sdot v3.4s, v9.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c0 // sdot v0.4s, v6.16b, v4.4b[1]
+	WORD $0x4fa5e100 // sdot v0.4s, v8.16b, v5.4b[1]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e1 // sdot v1.4s, v7.16b, v4.4b[1]
+	WORD $0x4fa5e121 // sdot v1.4s, v9.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c2 // sdot v2.4s, v6.16b, v4.4b[1]
+	WORD $0x4fa5e102 // sdot v2.4s, v8.16b, v5.4b[1]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e3 // sdot v3.4s, v7.16b, v4.4b[1]
+	WORD $0x4fa5e123 // sdot v3.4s, v9.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c0 // sdot v0.4s, v6.16b, v4.4b[2]
+	WORD $0x4f85e900 // sdot v0.4s, v8.16b, v5.4b[2]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e1 // sdot v1.4s, v7.16b, v4.4b[2]
+	WORD $0x4f85e921 // sdot v1.4s, v9.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c2 // sdot v2.4s, v6.16b, v4.4b[2]
+	WORD $0x4f85e902 // sdot v2.4s, v8.16b, v5.4b[2]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e3 // sdot v3.4s, v7.16b, v4.4b[2]
+	WORD $0x4f85e923 // sdot v3.4s, v9.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c0 // sdot v0.4s, v6.16b, v4.4b[3]
+	WORD $0x4fa5e900 // sdot v0.4s, v8.16b, v5.4b[3]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e1 // sdot v1.4s, v7.16b, v4.4b[3]
+	WORD $0x4fa5e921 // sdot v1.4s, v9.16b, v5.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c2 // sdot v2.4s, v6.16b, v4.4b[3]
+	WORD $0x4fa5e902 // sdot v2.4s, v8.16b, v5.4b[3]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e3 // sdot v3.4s, v7.16b, v4.4b[3]
+	WORD $0x4fa5e923 // sdot v3.4s, v9.16b, v5.4b[3]
+	FLDPQ 0(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	FLDPQ (R4), (F4, F5)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c0 // sdot v0.4s, v6.16b, v4.4b[0]
+	WORD $0x4f85e100 // sdot v0.4s, v8.16b, v5.4b[0]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e1 // sdot v1.4s, v7.16b, v4.4b[0]
+	WORD $0x4f85e121 // sdot v1.4s, v9.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e0c2 // sdot v2.4s, v6.16b, v4.4b[0]
+	WORD $0x4f85e102 // sdot v2.4s, v8.16b, v5.4b[0]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e0e3 // sdot v3.4s, v7.16b, v4.4b[0]
+	WORD $0x4f85e123 // sdot v3.4s, v9.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c0 // sdot v0.4s, v6.16b, v4.4b[1]
+	WORD $0x4fa5e100 // sdot v0.4s, v8.16b, v5.4b[1]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e1 // sdot v1.4s, v7.16b, v4.4b[1]
+	WORD $0x4fa5e121 // sdot v1.4s, v9.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e0c2 // sdot v2.4s, v6.16b, v4.4b[1]
+	WORD $0x4fa5e102 // sdot v2.4s, v8.16b, v5.4b[1]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e0e3 // sdot v3.4s, v7.16b, v4.4b[1]
+	WORD $0x4fa5e123 // sdot v3.4s, v9.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c0 // sdot v0.4s, v6.16b, v4.4b[2]
+	WORD $0x4f85e900 // sdot v0.4s, v8.16b, v5.4b[2]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e1 // sdot v1.4s, v7.16b, v4.4b[2]
+	WORD $0x4f85e921 // sdot v1.4s, v9.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4f84e8c2 // sdot v2.4s, v6.16b, v4.4b[2]
+	WORD $0x4f85e902 // sdot v2.4s, v8.16b, v5.4b[2]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4f84e8e3 // sdot v3.4s, v7.16b, v4.4b[2]
+	WORD $0x4f85e923 // sdot v3.4s, v9.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c0 // sdot v0.4s, v6.16b, v4.4b[3]
+	WORD $0x4fa5e900 // sdot v0.4s, v8.16b, v5.4b[3]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e1 // sdot v1.4s, v7.16b, v4.4b[3]
+	WORD $0x4fa5e921 // sdot v1.4s, v9.16b, v5.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	VUSHR $4, V6.B16, V8.B16
+	VAND V31.B16, V6.B16, V6.B16
+	WORD $0x4fa4e8c2 // sdot v2.4s, v6.16b, v4.4b[3]
+	WORD $0x4fa5e902 // sdot v2.4s, v8.16b, v5.4b[3]
+	VUSHR $4, V7.B16, V9.B16
+	VAND V31.B16, V7.B16, V7.B16
+	WORD $0x4fa4e8e3 // sdot v3.4s, v7.16b, v4.4b[3]
+	WORD $0x4fa5e923 // sdot v3.4s, v9.16b, v5.4b[3]
+	FLDPQ 32(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop255
+	FSTPQ (F10, F11), 0(R9)
+	FSTPQ (F12, F13), 32(R9)
+	RET
+
+// func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ4DotNEON_2(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	FLDPQ 0(R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FLDPQ 0(R10), (F20, F21)
+	FLDPQ 32(R10), (F22, F23)
+	PCALIGN $16
+loop256:
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e180 // sdot v0.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae184 // sdot v4.4s, v12.16b, v10.4b[0]
+	WORD $0x4f89e1c0 // sdot v0.4s, v14.16b, v9.4b[0]
+	WORD $0x4f8be1c4 // sdot v4.4s, v14.16b, v11.4b[0]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a1 // sdot v1.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a5 // sdot v5.4s, v13.16b, v10.4b[0]
+	WORD $0x4f89e1e1 // sdot v1.4s, v15.16b, v9.4b[0]
+	WORD $0x4f8be1e5 // sdot v5.4s, v15.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e182 // sdot v2.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae186 // sdot v6.4s, v12.16b, v10.4b[0]
+	WORD $0x4f89e1c2 // sdot v2.4s, v14.16b, v9.4b[0]
+	WORD $0x4f8be1c6 // sdot v6.4s, v14.16b, v11.4b[0]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a3 // sdot v3.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a7 // sdot v7.4s, v13.16b, v10.4b[0]
+	WORD $0x4f89e1e3 // sdot v3.4s, v15.16b, v9.4b[0]
+	WORD $0x4f8be1e7 // sdot v7.4s, v15.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e180 // sdot v0.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae184 // sdot v4.4s, v12.16b, v10.4b[1]
+	WORD $0x4fa9e1c0 // sdot v0.4s, v14.16b, v9.4b[1]
+	WORD $0x4fabe1c4 // sdot v4.4s, v14.16b, v11.4b[1]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a1 // sdot v1.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a5 // sdot v5.4s, v13.16b, v10.4b[1]
+	WORD $0x4fa9e1e1 // sdot v1.4s, v15.16b, v9.4b[1]
+	WORD $0x4fabe1e5 // sdot v5.4s, v15.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e182 // sdot v2.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae186 // sdot v6.4s, v12.16b, v10.4b[1]
+	WORD $0x4fa9e1c2 // sdot v2.4s, v14.16b, v9.4b[1]
+	WORD $0x4fabe1c6 // sdot v6.4s, v14.16b, v11.4b[1]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a3 // sdot v3.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a7 // sdot v7.4s, v13.16b, v10.4b[1]
+	WORD $0x4fa9e1e3 // sdot v3.4s, v15.16b, v9.4b[1]
+	WORD $0x4fabe1e7 // sdot v7.4s, v15.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae984 // sdot v4.4s, v12.16b, v10.4b[2]
+	WORD $0x4f89e9c0 // sdot v0.4s, v14.16b, v9.4b[2]
+	WORD $0x4f8be9c4 // sdot v4.4s, v14.16b, v11.4b[2]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a1 // sdot v1.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a5 // sdot v5.4s, v13.16b, v10.4b[2]
+	WORD $0x4f89e9e1 // sdot v1.4s, v15.16b, v9.4b[2]
+	WORD $0x4f8be9e5 // sdot v5.4s, v15.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e982 // sdot v2.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae986 // sdot v6.4s, v12.16b, v10.4b[2]
+	WORD $0x4f89e9c2 // sdot v2.4s, v14.16b, v9.4b[2]
+	WORD $0x4f8be9c6 // sdot v6.4s, v14.16b, v11.4b[2]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a3 // sdot v3.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a7 // sdot v7.4s, v13.16b, v10.4b[2]
+	WORD $0x4f89e9e3 // sdot v3.4s, v15.16b, v9.4b[2]
+	WORD $0x4f8be9e7 // sdot v7.4s, v15.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae984 // sdot v4.4s, v12.16b, v10.4b[3]
+	WORD $0x4fa9e9c0 // sdot v0.4s, v14.16b, v9.4b[3]
+	WORD $0x4fabe9c4 // sdot v4.4s, v14.16b, v11.4b[3]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a1 // sdot v1.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a5 // sdot v5.4s, v13.16b, v10.4b[3]
+	WORD $0x4fa9e9e1 // sdot v1.4s, v15.16b, v9.4b[3]
+	WORD $0x4fabe9e5 // sdot v5.4s, v15.16b, v11.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e982 // sdot v2.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae986 // sdot v6.4s, v12.16b, v10.4b[3]
+	WORD $0x4fa9e9c2 // sdot v2.4s, v14.16b, v9.4b[3]
+	WORD $0x4fabe9c6 // sdot v6.4s, v14.16b, v11.4b[3]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a7 // sdot v7.4s, v13.16b, v10.4b[3]
+	WORD $0x4fa9e9e3 // sdot v3.4s, v15.16b, v9.4b[3]
+	WORD $0x4fabe9e7 // sdot v7.4s, v15.16b, v11.4b[3]
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	ADD $40, R4
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V20.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V21.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V22.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V23.S4
+	ADD $40, R5
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e180 // sdot v0.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae184 // sdot v4.4s, v12.16b, v10.4b[0]
+	WORD $0x4f89e1c0 // sdot v0.4s, v14.16b, v9.4b[0]
+	WORD $0x4f8be1c4 // sdot v4.4s, v14.16b, v11.4b[0]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a1 // sdot v1.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a5 // sdot v5.4s, v13.16b, v10.4b[0]
+	WORD $0x4f89e1e1 // sdot v1.4s, v15.16b, v9.4b[0]
+	WORD $0x4f8be1e5 // sdot v5.4s, v15.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e182 // sdot v2.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8ae186 // sdot v6.4s, v12.16b, v10.4b[0]
+	WORD $0x4f89e1c2 // sdot v2.4s, v14.16b, v9.4b[0]
+	WORD $0x4f8be1c6 // sdot v6.4s, v14.16b, v11.4b[0]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e1a3 // sdot v3.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8ae1a7 // sdot v7.4s, v13.16b, v10.4b[0]
+	WORD $0x4f89e1e3 // sdot v3.4s, v15.16b, v9.4b[0]
+	WORD $0x4f8be1e7 // sdot v7.4s, v15.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e180 // sdot v0.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae184 // sdot v4.4s, v12.16b, v10.4b[1]
+	WORD $0x4fa9e1c0 // sdot v0.4s, v14.16b, v9.4b[1]
+	WORD $0x4fabe1c4 // sdot v4.4s, v14.16b, v11.4b[1]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a1 // sdot v1.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a5 // sdot v5.4s, v13.16b, v10.4b[1]
+	WORD $0x4fa9e1e1 // sdot v1.4s, v15.16b, v9.4b[1]
+	WORD $0x4fabe1e5 // sdot v5.4s, v15.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e182 // sdot v2.4s, v12.16b, v8.4b[1]
+	WORD $0x4faae186 // sdot v6.4s, v12.16b, v10.4b[1]
+	WORD $0x4fa9e1c2 // sdot v2.4s, v14.16b, v9.4b[1]
+	WORD $0x4fabe1c6 // sdot v6.4s, v14.16b, v11.4b[1]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e1a3 // sdot v3.4s, v13.16b, v8.4b[1]
+	WORD $0x4faae1a7 // sdot v7.4s, v13.16b, v10.4b[1]
+	WORD $0x4fa9e1e3 // sdot v3.4s, v15.16b, v9.4b[1]
+	WORD $0x4fabe1e7 // sdot v7.4s, v15.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae984 // sdot v4.4s, v12.16b, v10.4b[2]
+	WORD $0x4f89e9c0 // sdot v0.4s, v14.16b, v9.4b[2]
+	WORD $0x4f8be9c4 // sdot v4.4s, v14.16b, v11.4b[2]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a1 // sdot v1.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a5 // sdot v5.4s, v13.16b, v10.4b[2]
+	WORD $0x4f89e9e1 // sdot v1.4s, v15.16b, v9.4b[2]
+	WORD $0x4f8be9e5 // sdot v5.4s, v15.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4f88e982 // sdot v2.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8ae986 // sdot v6.4s, v12.16b, v10.4b[2]
+	WORD $0x4f89e9c2 // sdot v2.4s, v14.16b, v9.4b[2]
+	WORD $0x4f8be9c6 // sdot v6.4s, v14.16b, v11.4b[2]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f88e9a3 // sdot v3.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8ae9a7 // sdot v7.4s, v13.16b, v10.4b[2]
+	WORD $0x4f89e9e3 // sdot v3.4s, v15.16b, v9.4b[2]
+	WORD $0x4f8be9e7 // sdot v7.4s, v15.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae984 // sdot v4.4s, v12.16b, v10.4b[3]
+	WORD $0x4fa9e9c0 // sdot v0.4s, v14.16b, v9.4b[3]
+	WORD $0x4fabe9c4 // sdot v4.4s, v14.16b, v11.4b[3]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a1 // sdot v1.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a5 // sdot v5.4s, v13.16b, v10.4b[3]
+	WORD $0x4fa9e9e1 // sdot v1.4s, v15.16b, v9.4b[3]
+	WORD $0x4fabe9e5 // sdot v5.4s, v15.16b, v11.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	VUSHR $4, V12.B16, V14.B16
+	VAND V31.B16, V12.B16, V12.B16
+	WORD $0x4fa8e982 // sdot v2.4s, v12.16b, v8.4b[3]
+	WORD $0x4faae986 // sdot v6.4s, v12.16b, v10.4b[3]
+	WORD $0x4fa9e9c2 // sdot v2.4s, v14.16b, v9.4b[3]
+	WORD $0x4fabe9c6 // sdot v6.4s, v14.16b, v11.4b[3]
+	VUSHR $4, V13.B16, V15.B16
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	WORD $0x4faae9a7 // sdot v7.4s, v13.16b, v10.4b[3]
+	WORD $0x4fa9e9e3 // sdot v3.4s, v15.16b, v9.4b[3]
+	WORD $0x4fabe9e7 // sdot v7.4s, v15.16b, v11.4b[3]
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	ADD $40, R4
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V20.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V21.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V22.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V23.S4
+	ADD $40, R5
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop256
+	FSTPQ (F16, F17), 0(R9)
+	FSTPQ (F18, F19), 32(R9)
+	FSTPQ (F20, F21), 0(R10)
+	FSTPQ (F22, F23), 32(R10)
+	RET
+
+// func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ4DotNEON_3(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	PCALIGN $16
+loop257:
+	FLDPQ (R4), (F12, F13)
+	FLDPQ (R5), (F14, F15)
+	FLDPQ (R6), (F16, F17)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce240 // sdot v0.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee244 // sdot v4.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e248 // sdot v8.4s, v18.16b, v16.4b[0]
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe284 // sdot v4.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e288 // sdot v8.4s, v20.16b, v17.4b[0]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee265 // sdot v5.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e269 // sdot v9.4s, v19.16b, v16.4b[0]
+	WORD $0x4f8de2a1 // sdot v1.4s, v21.16b, v13.4b[0]
+	WORD $0x4f8fe2a5 // sdot v5.4s, v21.16b, v15.4b[0]
+	WORD $0x4f91e2a9 // sdot v9.4s, v21.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce242 // sdot v2.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee246 // sdot v6.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e24a // sdot v10.4s, v18.16b, v16.4b[0]
+	WORD $0x4f8de282 // sdot v2.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe286 // sdot v6.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e28a // sdot v10.4s, v20.16b, v17.4b[0]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce263 // sdot v3.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee267 // sdot v7.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e26b // sdot v11.4s, v19.16b, v16.4b[0]
+	WORD $0x4f8de2a3 // sdot v3.4s, v21.16b, v13.4b[0]
+	WORD $0x4f8fe2a7 // sdot v7.4s, v21.16b, v15.4b[0]
+	WORD $0x4f91e2ab // sdot v11.4s, v21.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4face240 // sdot v0.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee244 // sdot v4.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e248 // sdot v8.4s, v18.16b, v16.4b[1]
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe284 // sdot v4.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e288 // sdot v8.4s, v20.16b, v17.4b[1]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee265 // sdot v5.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e269 // sdot v9.4s, v19.16b, v16.4b[1]
+	WORD $0x4fade2a1 // sdot v1.4s, v21.16b, v13.4b[1]
+	WORD $0x4fafe2a5 // sdot v5.4s, v21.16b, v15.4b[1]
+	WORD $0x4fb1e2a9 // sdot v9.4s, v21.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4face242 // sdot v2.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee246 // sdot v6.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e24a // sdot v10.4s, v18.16b, v16.4b[1]
+	WORD $0x4fade282 // sdot v2.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe286 // sdot v6.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e28a // sdot v10.4s, v20.16b, v17.4b[1]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4face263 // sdot v3.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee267 // sdot v7.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e26b // sdot v11.4s, v19.16b, v16.4b[1]
+	WORD $0x4fade2a3 // sdot v3.4s, v21.16b, v13.4b[1]
+	WORD $0x4fafe2a7 // sdot v7.4s, v21.16b, v15.4b[1]
+	WORD $0x4fb1e2ab // sdot v11.4s, v21.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea40 // sdot v0.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea44 // sdot v4.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea48 // sdot v8.4s, v18.16b, v16.4b[2]
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea84 // sdot v4.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea88 // sdot v8.4s, v20.16b, v17.4b[2]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea65 // sdot v5.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea69 // sdot v9.4s, v19.16b, v16.4b[2]
+	WORD $0x4f8deaa1 // sdot v1.4s, v21.16b, v13.4b[2]
+	WORD $0x4f8feaa5 // sdot v5.4s, v21.16b, v15.4b[2]
+	WORD $0x4f91eaa9 // sdot v9.4s, v21.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea42 // sdot v2.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea46 // sdot v6.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea4a // sdot v10.4s, v18.16b, v16.4b[2]
+	WORD $0x4f8dea82 // sdot v2.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea86 // sdot v6.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea8a // sdot v10.4s, v20.16b, v17.4b[2]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea63 // sdot v3.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea67 // sdot v7.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea6b // sdot v11.4s, v19.16b, v16.4b[2]
+	WORD $0x4f8deaa3 // sdot v3.4s, v21.16b, v13.4b[2]
+	WORD $0x4f8feaa7 // sdot v7.4s, v21.16b, v15.4b[2]
+	WORD $0x4f91eaab // sdot v11.4s, v21.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4facea40 // sdot v0.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea44 // sdot v4.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea48 // sdot v8.4s, v18.16b, v16.4b[3]
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea84 // sdot v4.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea88 // sdot v8.4s, v20.16b, v17.4b[3]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea65 // sdot v5.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea69 // sdot v9.4s, v19.16b, v16.4b[3]
+	WORD $0x4fadeaa1 // sdot v1.4s, v21.16b, v13.4b[3]
+	WORD $0x4fafeaa5 // sdot v5.4s, v21.16b, v15.4b[3]
+	WORD $0x4fb1eaa9 // sdot v9.4s, v21.16b, v17.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4facea42 // sdot v2.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea46 // sdot v6.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea4a // sdot v10.4s, v18.16b, v16.4b[3]
+	WORD $0x4fadea82 // sdot v2.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea86 // sdot v6.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea8a // sdot v10.4s, v20.16b, v17.4b[3]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4facea63 // sdot v3.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea67 // sdot v7.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea6b // sdot v11.4s, v19.16b, v16.4b[3]
+	WORD $0x4fadeaa3 // sdot v3.4s, v21.16b, v13.4b[3]
+	WORD $0x4fafeaa7 // sdot v7.4s, v21.16b, v15.4b[3]
+	WORD $0x4fb1eaab // sdot v11.4s, v21.16b, v17.4b[3]
+	FLDPQ 0(R2), (F18, F20)
+	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FLDPQ (R9), (F12, F13)
+	FLDPQ 32(R9), (F14, F15)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V15.S4
+	FSTPQ (F12, F13), (R9)
+	FSTPQ (F14, F15), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F12, F13)
+	FLDPQ 32(R10), (F14, F15)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V12.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V13.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V14.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V15.S4
+	FSTPQ (F12, F13), (R10)
+	FSTPQ (F14, F15), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F12, F13)
+	FLDPQ 32(R11), (F14, F15)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V12.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V13.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V14.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V15.S4
+	FSTPQ (F12, F13), (R11)
+	FSTPQ (F14, F15), 32(R11)
+	ADD $40, R6
+	FLDPQ (R4), (F12, F13)
+	FLDPQ (R5), (F14, F15)
+	FLDPQ (R6), (F16, F17)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce240 // sdot v0.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee244 // sdot v4.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e248 // sdot v8.4s, v18.16b, v16.4b[0]
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe284 // sdot v4.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e288 // sdot v8.4s, v20.16b, v17.4b[0]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee265 // sdot v5.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e269 // sdot v9.4s, v19.16b, v16.4b[0]
+	WORD $0x4f8de2a1 // sdot v1.4s, v21.16b, v13.4b[0]
+	WORD $0x4f8fe2a5 // sdot v5.4s, v21.16b, v15.4b[0]
+	WORD $0x4f91e2a9 // sdot v9.4s, v21.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8ce242 // sdot v2.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ee246 // sdot v6.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90e24a // sdot v10.4s, v18.16b, v16.4b[0]
+	WORD $0x4f8de282 // sdot v2.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe286 // sdot v6.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e28a // sdot v10.4s, v20.16b, v17.4b[0]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8ce263 // sdot v3.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee267 // sdot v7.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e26b // sdot v11.4s, v19.16b, v16.4b[0]
+	WORD $0x4f8de2a3 // sdot v3.4s, v21.16b, v13.4b[0]
+	WORD $0x4f8fe2a7 // sdot v7.4s, v21.16b, v15.4b[0]
+	WORD $0x4f91e2ab // sdot v11.4s, v21.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4face240 // sdot v0.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee244 // sdot v4.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e248 // sdot v8.4s, v18.16b, v16.4b[1]
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe284 // sdot v4.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e288 // sdot v8.4s, v20.16b, v17.4b[1]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee265 // sdot v5.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e269 // sdot v9.4s, v19.16b, v16.4b[1]
+	WORD $0x4fade2a1 // sdot v1.4s, v21.16b, v13.4b[1]
+	WORD $0x4fafe2a5 // sdot v5.4s, v21.16b, v15.4b[1]
+	WORD $0x4fb1e2a9 // sdot v9.4s, v21.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4face242 // sdot v2.4s, v18.16b, v12.4b[1]
+	WORD $0x4faee246 // sdot v6.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0e24a // sdot v10.4s, v18.16b, v16.4b[1]
+	WORD $0x4fade282 // sdot v2.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe286 // sdot v6.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e28a // sdot v10.4s, v20.16b, v17.4b[1]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4face263 // sdot v3.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee267 // sdot v7.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e26b // sdot v11.4s, v19.16b, v16.4b[1]
+	WORD $0x4fade2a3 // sdot v3.4s, v21.16b, v13.4b[1]
+	WORD $0x4fafe2a7 // sdot v7.4s, v21.16b, v15.4b[1]
+	WORD $0x4fb1e2ab // sdot v11.4s, v21.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea40 // sdot v0.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea44 // sdot v4.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea48 // sdot v8.4s, v18.16b, v16.4b[2]
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea84 // sdot v4.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea88 // sdot v8.4s, v20.16b, v17.4b[2]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea65 // sdot v5.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea69 // sdot v9.4s, v19.16b, v16.4b[2]
+	WORD $0x4f8deaa1 // sdot v1.4s, v21.16b, v13.4b[2]
+	WORD $0x4f8feaa5 // sdot v5.4s, v21.16b, v15.4b[2]
+	WORD $0x4f91eaa9 // sdot v9.4s, v21.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4f8cea42 // sdot v2.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8eea46 // sdot v6.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90ea4a // sdot v10.4s, v18.16b, v16.4b[2]
+	WORD $0x4f8dea82 // sdot v2.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea86 // sdot v6.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea8a // sdot v10.4s, v20.16b, v17.4b[2]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8cea63 // sdot v3.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea67 // sdot v7.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea6b // sdot v11.4s, v19.16b, v16.4b[2]
+	WORD $0x4f8deaa3 // sdot v3.4s, v21.16b, v13.4b[2]
+	WORD $0x4f8feaa7 // sdot v7.4s, v21.16b, v15.4b[2]
+	WORD $0x4f91eaab // sdot v11.4s, v21.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4facea40 // sdot v0.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea44 // sdot v4.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea48 // sdot v8.4s, v18.16b, v16.4b[3]
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea84 // sdot v4.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea88 // sdot v8.4s, v20.16b, v17.4b[3]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea65 // sdot v5.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea69 // sdot v9.4s, v19.16b, v16.4b[3]
+	WORD $0x4fadeaa1 // sdot v1.4s, v21.16b, v13.4b[3]
+	WORD $0x4fafeaa5 // sdot v5.4s, v21.16b, v15.4b[3]
+	WORD $0x4fb1eaa9 // sdot v9.4s, v21.16b, v17.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	VUSHR $4, V18.B16, V20.B16
+	VAND V31.B16, V18.B16, V18.B16
+	WORD $0x4facea42 // sdot v2.4s, v18.16b, v12.4b[3]
+	WORD $0x4faeea46 // sdot v6.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0ea4a // sdot v10.4s, v18.16b, v16.4b[3]
+	WORD $0x4fadea82 // sdot v2.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea86 // sdot v6.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea8a // sdot v10.4s, v20.16b, v17.4b[3]
+	VUSHR $4, V19.B16, V21.B16
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4facea63 // sdot v3.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea67 // sdot v7.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea6b // sdot v11.4s, v19.16b, v16.4b[3]
+	WORD $0x4fadeaa3 // sdot v3.4s, v21.16b, v13.4b[3]
+	WORD $0x4fafeaa7 // sdot v7.4s, v21.16b, v15.4b[3]
+	WORD $0x4fb1eaab // sdot v11.4s, v21.16b, v17.4b[3]
+	FLDPQ 32(R2), (F18, F20)
+	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FLDPQ (R9), (F12, F13)
+	FLDPQ 32(R9), (F14, F15)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V15.S4
+	FSTPQ (F12, F13), (R9)
+	FSTPQ (F14, F15), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F12, F13)
+	FLDPQ 32(R10), (F14, F15)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V12.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V13.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V14.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V15.S4
+	FSTPQ (F12, F13), (R10)
+	FSTPQ (F14, F15), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F12, F13)
+	FLDPQ 32(R11), (F14, F15)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V12.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V13.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V14.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V15.S4
+	FSTPQ (F12, F13), (R11)
+	FSTPQ (F14, F15), 32(R11)
+	ADD $40, R6
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop257
+	RET
+
+// func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ4DotNEON_4(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD R13, R6, R7
+	ADD R14, R11, R12
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	PCALIGN $16
+loop258:
+	FLDPQ (R4), (F16, F17)
+	FLDPQ (R5), (F18, F19)
+	FLDPQ (R6), (F20, F21)
+	FLDPQ (R7), (F22, F23)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	MOVWU 36(R7), R17
+	VDUP R17, V12.S4
+	VDUP R17, V13.S4
+	VDUP R17, V14.S4
+	VDUP R17, V15.S4
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e344 // sdot v4.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e348 // sdot v8.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34c // sdot v12.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e361 // sdot v1.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e365 // sdot v5.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e369 // sdot v9.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36d // sdot v13.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e342 // sdot v2.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e346 // sdot v6.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e34a // sdot v10.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34e // sdot v14.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e363 // sdot v3.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e367 // sdot v7.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e36b // sdot v11.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36f // sdot v15.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e344 // sdot v4.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e348 // sdot v8.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34c // sdot v12.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e361 // sdot v1.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e365 // sdot v5.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e369 // sdot v9.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36d // sdot v13.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e342 // sdot v2.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e346 // sdot v6.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e34a // sdot v10.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34e // sdot v14.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e363 // sdot v3.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e367 // sdot v7.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e36b // sdot v11.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36f // sdot v15.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb44 // sdot v4.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb48 // sdot v8.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4c // sdot v12.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb61 // sdot v1.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb65 // sdot v5.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb69 // sdot v9.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6d // sdot v13.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb42 // sdot v2.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb46 // sdot v6.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb4a // sdot v10.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4e // sdot v14.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb63 // sdot v3.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb67 // sdot v7.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb6b // sdot v11.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6f // sdot v15.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb44 // sdot v4.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb48 // sdot v8.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4c // sdot v12.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb61 // sdot v1.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb65 // sdot v5.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb69 // sdot v9.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6d // sdot v13.4s, v27.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb4a // sdot v10.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4e // sdot v14.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb6b // sdot v11.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6f // sdot v15.4s, v27.16b, v23.4b[3]
+	FLDPQ 0(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	FLDPQ (R4), (F16, F17)
+	FLDPQ (R5), (F18, F19)
+	FLDPQ (R6), (F20, F21)
+	FLDPQ (R7), (F22, F23)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	MOVWU 36(R7), R17
+	VDUP R17, V12.S4
+	VDUP R17, V13.S4
+	VDUP R17, V14.S4
+	VDUP R17, V15.S4
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e344 // sdot v4.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e348 // sdot v8.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34c // sdot v12.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e361 // sdot v1.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e365 // sdot v5.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e369 // sdot v9.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36d // sdot v13.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e342 // sdot v2.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e346 // sdot v6.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e34a // sdot v10.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34e // sdot v14.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e363 // sdot v3.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e367 // sdot v7.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e36b // sdot v11.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36f // sdot v15.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e344 // sdot v4.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e348 // sdot v8.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34c // sdot v12.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e361 // sdot v1.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e365 // sdot v5.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e369 // sdot v9.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36d // sdot v13.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e342 // sdot v2.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e346 // sdot v6.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e34a // sdot v10.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34e // sdot v14.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e363 // sdot v3.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e367 // sdot v7.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e36b // sdot v11.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36f // sdot v15.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb44 // sdot v4.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb48 // sdot v8.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4c // sdot v12.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb61 // sdot v1.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb65 // sdot v5.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb69 // sdot v9.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6d // sdot v13.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb42 // sdot v2.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb46 // sdot v6.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb4a // sdot v10.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4e // sdot v14.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb63 // sdot v3.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb67 // sdot v7.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb6b // sdot v11.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6f // sdot v15.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb44 // sdot v4.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb48 // sdot v8.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4c // sdot v12.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb61 // sdot v1.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb65 // sdot v5.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb69 // sdot v9.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6d // sdot v13.4s, v27.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb4a // sdot v10.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4e // sdot v14.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb6b // sdot v11.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6f // sdot v15.4s, v27.16b, v23.4b[3]
+	FLDPQ 32(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop258
+	RET
+
+// func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ4LongNEON_1(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	FLDPQ 0(R9), (F10, F11)
+	FLDPQ 32(R9), (F12, F13)
+	PCALIGN $16
+loop259:
+	FLDPQ (R4), (F4, F5)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V4.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	ADD $256, R1
+	FLDPQ 0(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	FLDPQ (R4), (F4, F5)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V4.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	ADD $256, R1
+	FLDPQ 32(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop259
+	FSTPQ (F10, F11), 0(R9)
+	FSTPQ (F12, F13), 32(R9)
+	RET
+
+// func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ4LongNEON_2(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	PCALIGN $16
+loop260:
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V4.S4, V4.S4
+	VADD V28.S4, V5.S4, V5.S4
+	VADD V28.S4, V6.S4, V6.S4
+	VADD V28.S4, V7.S4, V7.S4
+	ADD $256, R1
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V8.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V9.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V10.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V11.S4
+	FSTPQ (F8, F9), (R10)
+	FSTPQ (F10, F11), 32(R10)
+	ADD $40, R5
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V4.S4, V4.S4
+	VADD V28.S4, V5.S4, V5.S4
+	VADD V28.S4, V6.S4, V6.S4
+	VADD V28.S4, V7.S4, V7.S4
+	ADD $256, R1
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V8.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V9.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V10.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V11.S4
+	FSTPQ (F8, F9), (R10)
+	FSTPQ (F10, F11), 32(R10)
+	ADD $40, R5
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop260
+	RET
+
+// func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	MOVD $constants<>(SB), R16
+	FMOVQ 416(R16), F31
+	FLDPQ 0(R9), (F0, F1)
+	FLDPQ 32(R9), (F2, F3)
+	FLDPQ 64(R9), (F4, F5)
+	FLDPQ 96(R9), (F6, F7)
+	PCALIGN $16
+loop261:
+	FMOVQ.P 16(R4), F9
+	VSHL $16, V9.S4, V8.S4
+	VAND V31.B16, V9.B16, V9.B16
+	FMOVQ 0(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881140 // fmla v0.4s, v10.4s, v8.s[0]
+	WORD $0x4f891160 // fmla v0.4s, v11.4s, v9.s[0]
+	FMOVQ 16(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881181 // fmla v1.4s, v12.4s, v8.s[0]
+	WORD $0x4f8911a1 // fmla v1.4s, v13.4s, v9.s[0]
+	FMOVQ 32(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881142 // fmla v2.4s, v10.4s, v8.s[0]
+	WORD $0x4f891162 // fmla v2.4s, v11.4s, v9.s[0]
+	FMOVQ 48(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881183 // fmla v3.4s, v12.4s, v8.s[0]
+	WORD $0x4f8911a3 // fmla v3.4s, v13.4s, v9.s[0]
+	FMOVQ 64(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881144 // fmla v4.4s, v10.4s, v8.s[0]
+	WORD $0x4f891164 // fmla v4.4s, v11.4s, v9.s[0]
+	FMOVQ 80(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881185 // fmla v5.4s, v12.4s, v8.s[0]
+	WORD $0x4f8911a5 // fmla v5.4s, v13.4s, v9.s[0]
+	FMOVQ 96(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881146 // fmla v6.4s, v10.4s, v8.s[0]
+	WORD $0x4f891166 // fmla v6.4s, v11.4s, v9.s[0]
+	FMOVQ 112(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881187 // fmla v7.4s, v12.4s, v8.s[0]
+	WORD $0x4f8911a7 // fmla v7.4s, v13.4s, v9.s[0]
+	FMOVQ 128(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81140 // fmla v0.4s, v10.4s, v8.s[1]
+	WORD $0x4fa91160 // fmla v0.4s, v11.4s, v9.s[1]
+	FMOVQ 144(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81181 // fmla v1.4s, v12.4s, v8.s[1]
+	WORD $0x4fa911a1 // fmla v1.4s, v13.4s, v9.s[1]
+	FMOVQ 160(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81142 // fmla v2.4s, v10.4s, v8.s[1]
+	WORD $0x4fa91162 // fmla v2.4s, v11.4s, v9.s[1]
+	FMOVQ 176(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81183 // fmla v3.4s, v12.4s, v8.s[1]
+	WORD $0x4fa911a3 // fmla v3.4s, v13.4s, v9.s[1]
+	FMOVQ 192(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81144 // fmla v4.4s, v10.4s, v8.s[1]
+	WORD $0x4fa91164 // fmla v4.4s, v11.4s, v9.s[1]
+	FMOVQ 208(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81185 // fmla v5.4s, v12.4s, v8.s[1]
+	WORD $0x4fa911a5 // fmla v5.4s, v13.4s, v9.s[1]
+	FMOVQ 224(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81146 // fmla v6.4s, v10.4s, v8.s[1]
+	WORD $0x4fa91166 // fmla v6.4s, v11.4s, v9.s[1]
+	FMOVQ 240(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81187 // fmla v7.4s, v12.4s, v8.s[1]
+	WORD $0x4fa911a7 // fmla v7.4s, v13.4s, v9.s[1]
+	FMOVQ 256(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881940 // fmla v0.4s, v10.4s, v8.s[2]
+	WORD $0x4f891960 // fmla v0.4s, v11.4s, v9.s[2]
+	FMOVQ 272(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881981 // fmla v1.4s, v12.4s, v8.s[2]
+	WORD $0x4f8919a1 // fmla v1.4s, v13.4s, v9.s[2]
+	FMOVQ 288(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881942 // fmla v2.4s, v10.4s, v8.s[2]
+	WORD $0x4f891962 // fmla v2.4s, v11.4s, v9.s[2]
+	FMOVQ 304(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881983 // fmla v3.4s, v12.4s, v8.s[2]
+	WORD $0x4f8919a3 // fmla v3.4s, v13.4s, v9.s[2]
+	FMOVQ 320(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881944 // fmla v4.4s, v10.4s, v8.s[2]
+	WORD $0x4f891964 // fmla v4.4s, v11.4s, v9.s[2]
+	FMOVQ 336(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881985 // fmla v5.4s, v12.4s, v8.s[2]
+	WORD $0x4f8919a5 // fmla v5.4s, v13.4s, v9.s[2]
+	FMOVQ 352(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4f881946 // fmla v6.4s, v10.4s, v8.s[2]
+	WORD $0x4f891966 // fmla v6.4s, v11.4s, v9.s[2]
+	FMOVQ 368(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4f881987 // fmla v7.4s, v12.4s, v8.s[2]
+	WORD $0x4f8919a7 // fmla v7.4s, v13.4s, v9.s[2]
+	FMOVQ 384(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81940 // fmla v0.4s, v10.4s, v8.s[3]
+	WORD $0x4fa91960 // fmla v0.4s, v11.4s, v9.s[3]
+	FMOVQ 400(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81981 // fmla v1.4s, v12.4s, v8.s[3]
+	WORD $0x4fa919a1 // fmla v1.4s, v13.4s, v9.s[3]
+	FMOVQ 416(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81942 // fmla v2.4s, v10.4s, v8.s[3]
+	WORD $0x4fa91962 // fmla v2.4s, v11.4s, v9.s[3]
+	FMOVQ 432(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81983 // fmla v3.4s, v12.4s, v8.s[3]
+	WORD $0x4fa919a3 // fmla v3.4s, v13.4s, v9.s[3]
+	FMOVQ 448(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81944 // fmla v4.4s, v10.4s, v8.s[3]
+	WORD $0x4fa91964 // fmla v4.4s, v11.4s, v9.s[3]
+	FMOVQ 464(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81985 // fmla v5.4s, v12.4s, v8.s[3]
+	WORD $0x4fa919a5 // fmla v5.4s, v13.4s, v9.s[3]
+	FMOVQ 480(R1), F11
+	VSHL $16, V11.S4, V10.S4
+	VAND V31.B16, V11.B16, V11.B16
+	WORD $0x4fa81946 // fmla v6.4s, v10.4s, v8.s[3]
+	WORD $0x4fa91966 // fmla v6.4s, v11.4s, v9.s[3]
+	FMOVQ 496(R1), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	WORD $0x4fa81987 // fmla v7.4s, v12.4s, v8.s[3]
+	WORD $0x4fa919a7 // fmla v7.4s, v13.4s, v9.s[3]
+	ADD $512, R1
+	SUBS $8, R0
+	BGT loop261
+	FSTPQ (F0, F1), 0(R9)
+	FSTPQ (F2, F3), 32(R9)
+	FSTPQ (F4, F5), 64(R9)
+	FSTPQ (F6, F7), 96(R9)
+	RET
+
+// func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	MOVD $constants<>(SB), R16
+	FMOVQ 416(R16), F31
+	FLDPQ 0(R9), (F0, F1)
+	FLDPQ 32(R9), (F2, F3)
+	FLDPQ 64(R9), (F4, F5)
+	FLDPQ 96(R9), (F6, F7)
+	FLDPQ 0(R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FLDPQ 64(R10), (F12, F13)
+	FLDPQ 96(R10), (F14, F15)
+	PCALIGN $16
+loop262:
+	FMOVQ.P 16(R4), F17
+	VSHL $16, V17.S4, V16.S4
+	VAND V31.B16, V17.B16, V17.B16
+	FMOVQ.P 16(R5), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	FMOVQ 0(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901280 // fmla v0.4s, v20.4s, v16.s[0]
+	WORD $0x4f921288 // fmla v8.4s, v20.4s, v18.s[0]
+	WORD $0x4f9112a0 // fmla v0.4s, v21.4s, v17.s[0]
+	WORD $0x4f9312a8 // fmla v8.4s, v21.4s, v19.s[0]
+	FMOVQ 16(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f9012c1 // fmla v1.4s, v22.4s, v16.s[0]
+	WORD $0x4f9212c9 // fmla v9.4s, v22.4s, v18.s[0]
+	WORD $0x4f9112e1 // fmla v1.4s, v23.4s, v17.s[0]
+	WORD $0x4f9312e9 // fmla v9.4s, v23.4s, v19.s[0]
+	FMOVQ 32(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901282 // fmla v2.4s, v20.4s, v16.s[0]
+	WORD $0x4f92128a // fmla v10.4s, v20.4s, v18.s[0]
+	WORD $0x4f9112a2 // fmla v2.4s, v21.4s, v17.s[0]
+	WORD $0x4f9312aa // fmla v10.4s, v21.4s, v19.s[0]
+	FMOVQ 48(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f9012c3 // fmla v3.4s, v22.4s, v16.s[0]
+	WORD $0x4f9212cb // fmla v11.4s, v22.4s, v18.s[0]
+	WORD $0x4f9112e3 // fmla v3.4s, v23.4s, v17.s[0]
+	WORD $0x4f9312eb // fmla v11.4s, v23.4s, v19.s[0]
+	FMOVQ 64(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901284 // fmla v4.4s, v20.4s, v16.s[0]
+	WORD $0x4f92128c // fmla v12.4s, v20.4s, v18.s[0]
+	WORD $0x4f9112a4 // fmla v4.4s, v21.4s, v17.s[0]
+	WORD $0x4f9312ac // fmla v12.4s, v21.4s, v19.s[0]
+	FMOVQ 80(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f9012c5 // fmla v5.4s, v22.4s, v16.s[0]
+	WORD $0x4f9212cd // fmla v13.4s, v22.4s, v18.s[0]
+	WORD $0x4f9112e5 // fmla v5.4s, v23.4s, v17.s[0]
+	WORD $0x4f9312ed // fmla v13.4s, v23.4s, v19.s[0]
+	FMOVQ 96(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901286 // fmla v6.4s, v20.4s, v16.s[0]
+	WORD $0x4f92128e // fmla v14.4s, v20.4s, v18.s[0]
+	WORD $0x4f9112a6 // fmla v6.4s, v21.4s, v17.s[0]
+	WORD $0x4f9312ae // fmla v14.4s, v21.4s, v19.s[0]
+	FMOVQ 112(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f9012c7 // fmla v7.4s, v22.4s, v16.s[0]
+	WORD $0x4f9212cf // fmla v15.4s, v22.4s, v18.s[0]
+	WORD $0x4f9112e7 // fmla v7.4s, v23.4s, v17.s[0]
+	WORD $0x4f9312ef // fmla v15.4s, v23.4s, v19.s[0]
+	FMOVQ 128(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01280 // fmla v0.4s, v20.4s, v16.s[1]
+	WORD $0x4fb21288 // fmla v8.4s, v20.4s, v18.s[1]
+	WORD $0x4fb112a0 // fmla v0.4s, v21.4s, v17.s[1]
+	WORD $0x4fb312a8 // fmla v8.4s, v21.4s, v19.s[1]
+	FMOVQ 144(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb012c1 // fmla v1.4s, v22.4s, v16.s[1]
+	WORD $0x4fb212c9 // fmla v9.4s, v22.4s, v18.s[1]
+	WORD $0x4fb112e1 // fmla v1.4s, v23.4s, v17.s[1]
+	WORD $0x4fb312e9 // fmla v9.4s, v23.4s, v19.s[1]
+	FMOVQ 160(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01282 // fmla v2.4s, v20.4s, v16.s[1]
+	WORD $0x4fb2128a // fmla v10.4s, v20.4s, v18.s[1]
+	WORD $0x4fb112a2 // fmla v2.4s, v21.4s, v17.s[1]
+	WORD $0x4fb312aa // fmla v10.4s, v21.4s, v19.s[1]
+	FMOVQ 176(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb012c3 // fmla v3.4s, v22.4s, v16.s[1]
+	WORD $0x4fb212cb // fmla v11.4s, v22.4s, v18.s[1]
+	WORD $0x4fb112e3 // fmla v3.4s, v23.4s, v17.s[1]
+	WORD $0x4fb312eb // fmla v11.4s, v23.4s, v19.s[1]
+	FMOVQ 192(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01284 // fmla v4.4s, v20.4s, v16.s[1]
+	WORD $0x4fb2128c // fmla v12.4s, v20.4s, v18.s[1]
+	WORD $0x4fb112a4 // fmla v4.4s, v21.4s, v17.s[1]
+	WORD $0x4fb312ac // fmla v12.4s, v21.4s, v19.s[1]
+	FMOVQ 208(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb012c5 // fmla v5.4s, v22.4s, v16.s[1]
+	WORD $0x4fb212cd // fmla v13.4s, v22.4s, v18.s[1]
+	WORD $0x4fb112e5 // fmla v5.4s, v23.4s, v17.s[1]
+	WORD $0x4fb312ed // fmla v13.4s, v23.4s, v19.s[1]
+	FMOVQ 224(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01286 // fmla v6.4s, v20.4s, v16.s[1]
+	WORD $0x4fb2128e // fmla v14.4s, v20.4s, v18.s[1]
+	WORD $0x4fb112a6 // fmla v6.4s, v21.4s, v17.s[1]
+	WORD $0x4fb312ae // fmla v14.4s, v21.4s, v19.s[1]
+	FMOVQ 240(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb012c7 // fmla v7.4s, v22.4s, v16.s[1]
+	WORD $0x4fb212cf // fmla v15.4s, v22.4s, v18.s[1]
+	WORD $0x4fb112e7 // fmla v7.4s, v23.4s, v17.s[1]
+	WORD $0x4fb312ef // fmla v15.4s, v23.4s, v19.s[1]
+	FMOVQ 256(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901a80 // fmla v0.4s, v20.4s, v16.s[2]
+	WORD $0x4f921a88 // fmla v8.4s, v20.4s, v18.s[2]
+	WORD $0x4f911aa0 // fmla v0.4s, v21.4s, v17.s[2]
+	WORD $0x4f931aa8 // fmla v8.4s, v21.4s, v19.s[2]
+	FMOVQ 272(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f901ac1 // fmla v1.4s, v22.4s, v16.s[2]
+	WORD $0x4f921ac9 // fmla v9.4s, v22.4s, v18.s[2]
+	WORD $0x4f911ae1 // fmla v1.4s, v23.4s, v17.s[2]
+	WORD $0x4f931ae9 // fmla v9.4s, v23.4s, v19.s[2]
+	FMOVQ 288(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901a82 // fmla v2.4s, v20.4s, v16.s[2]
+	WORD $0x4f921a8a // fmla v10.4s, v20.4s, v18.s[2]
+	WORD $0x4f911aa2 // fmla v2.4s, v21.4s, v17.s[2]
+	WORD $0x4f931aaa // fmla v10.4s, v21.4s, v19.s[2]
+	FMOVQ 304(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f901ac3 // fmla v3.4s, v22.4s, v16.s[2]
+	WORD $0x4f921acb // fmla v11.4s, v22.4s, v18.s[2]
+	WORD $0x4f911ae3 // fmla v3.4s, v23.4s, v17.s[2]
+	WORD $0x4f931aeb // fmla v11.4s, v23.4s, v19.s[2]
+	FMOVQ 320(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901a84 // fmla v4.4s, v20.4s, v16.s[2]
+	WORD $0x4f921a8c // fmla v12.4s, v20.4s, v18.s[2]
+	WORD $0x4f911aa4 // fmla v4.4s, v21.4s, v17.s[2]
+	WORD $0x4f931aac // fmla v12.4s, v21.4s, v19.s[2]
+	FMOVQ 336(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f901ac5 // fmla v5.4s, v22.4s, v16.s[2]
+	WORD $0x4f921acd // fmla v13.4s, v22.4s, v18.s[2]
+	WORD $0x4f911ae5 // fmla v5.4s, v23.4s, v17.s[2]
+	WORD $0x4f931aed // fmla v13.4s, v23.4s, v19.s[2]
+	FMOVQ 352(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f901a86 // fmla v6.4s, v20.4s, v16.s[2]
+	WORD $0x4f921a8e // fmla v14.4s, v20.4s, v18.s[2]
+	WORD $0x4f911aa6 // fmla v6.4s, v21.4s, v17.s[2]
+	WORD $0x4f931aae // fmla v14.4s, v21.4s, v19.s[2]
+	FMOVQ 368(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4f901ac7 // fmla v7.4s, v22.4s, v16.s[2]
+	WORD $0x4f921acf // fmla v15.4s, v22.4s, v18.s[2]
+	WORD $0x4f911ae7 // fmla v7.4s, v23.4s, v17.s[2]
+	WORD $0x4f931aef // fmla v15.4s, v23.4s, v19.s[2]
+	FMOVQ 384(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01a80 // fmla v0.4s, v20.4s, v16.s[3]
+	WORD $0x4fb21a88 // fmla v8.4s, v20.4s, v18.s[3]
+	WORD $0x4fb11aa0 // fmla v0.4s, v21.4s, v17.s[3]
+	WORD $0x4fb31aa8 // fmla v8.4s, v21.4s, v19.s[3]
+	FMOVQ 400(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb01ac1 // fmla v1.4s, v22.4s, v16.s[3]
+	WORD $0x4fb21ac9 // fmla v9.4s, v22.4s, v18.s[3]
+	WORD $0x4fb11ae1 // fmla v1.4s, v23.4s, v17.s[3]
+	WORD $0x4fb31ae9 // fmla v9.4s, v23.4s, v19.s[3]
+	FMOVQ 416(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01a82 // fmla v2.4s, v20.4s, v16.s[3]
+	WORD $0x4fb21a8a // fmla v10.4s, v20.4s, v18.s[3]
+	WORD $0x4fb11aa2 // fmla v2.4s, v21.4s, v17.s[3]
+	WORD $0x4fb31aaa // fmla v10.4s, v21.4s, v19.s[3]
+	FMOVQ 432(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb01ac3 // fmla v3.4s, v22.4s, v16.s[3]
+	WORD $0x4fb21acb // fmla v11.4s, v22.4s, v18.s[3]
+	WORD $0x4fb11ae3 // fmla v3.4s, v23.4s, v17.s[3]
+	WORD $0x4fb31aeb // fmla v11.4s, v23.4s, v19.s[3]
+	FMOVQ 448(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01a84 // fmla v4.4s, v20.4s, v16.s[3]
+	WORD $0x4fb21a8c // fmla v12.4s, v20.4s, v18.s[3]
+	WORD $0x4fb11aa4 // fmla v4.4s, v21.4s, v17.s[3]
+	WORD $0x4fb31aac // fmla v12.4s, v21.4s, v19.s[3]
+	FMOVQ 464(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb01ac5 // fmla v5.4s, v22.4s, v16.s[3]
+	WORD $0x4fb21acd // fmla v13.4s, v22.4s, v18.s[3]
+	WORD $0x4fb11ae5 // fmla v5.4s, v23.4s, v17.s[3]
+	WORD $0x4fb31aed // fmla v13.4s, v23.4s, v19.s[3]
+	FMOVQ 480(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fb01a86 // fmla v6.4s, v20.4s, v16.s[3]
+	WORD $0x4fb21a8e // fmla v14.4s, v20.4s, v18.s[3]
+	WORD $0x4fb11aa6 // fmla v6.4s, v21.4s, v17.s[3]
+	WORD $0x4fb31aae // fmla v14.4s, v21.4s, v19.s[3]
+	FMOVQ 496(R1), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	WORD $0x4fb01ac7 // fmla v7.4s, v22.4s, v16.s[3]
+	WORD $0x4fb21acf // fmla v15.4s, v22.4s, v18.s[3]
+	WORD $0x4fb11ae7 // fmla v7.4s, v23.4s, v17.s[3]
+	WORD $0x4fb31aef // fmla v15.4s, v23.4s, v19.s[3]
+	ADD $512, R1
+	SUBS $8, R0
+	BGT loop262
+	FSTPQ (F0, F1), 0(R9)
+	FSTPQ (F2, F3), 32(R9)
+	FSTPQ (F4, F5), 64(R9)
+	FSTPQ (F6, F7), 96(R9)
+	FSTPQ (F8, F9), 0(R10)
+	FSTPQ (F10, F11), 32(R10)
+	FSTPQ (F12, F13), 64(R10)
+	FSTPQ (F14, F15), 96(R10)
+	RET
+
+// func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	MOVD $constants<>(SB), R16
+	FMOVQ 416(R16), F31
+	FLDPQ 0(R9), (F0, F1)
+	FLDPQ 32(R9), (F2, F3)
+	FLDPQ 0(R10), (F4, F5)
+	FLDPQ 32(R10), (F6, F7)
+	FLDPQ 0(R11), (F8, F9)
+	FLDPQ 32(R11), (F10, F11)
+	PCALIGN $16
+loop263:
+	FMOVQ.P 16(R4), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	FMOVQ.P 16(R5), F15
+	VSHL $16, V15.S4, V14.S4
+	VAND V31.B16, V15.B16, V15.B16
+	FMOVQ.P 16(R6), F17
+	VSHL $16, V17.S4, V16.S4
+	VAND V31.B16, V17.B16, V17.B16
+	FMOVQ 0(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1240 // fmla v0.4s, v18.4s, v12.s[0]
+	WORD $0x4f8e1244 // fmla v4.4s, v18.4s, v14.s[0]
+	WORD $0x4f901248 // fmla v8.4s, v18.4s, v16.s[0]
+	WORD $0x4f8d1260 // fmla v0.4s, v19.4s, v13.s[0]
+	WORD $0x4f8f1264 // fmla v4.4s, v19.4s, v15.s[0]
+	WORD $0x4f911268 // fmla v8.4s, v19.4s, v17.s[0]
+	FMOVQ 16(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1281 // fmla v1.4s, v20.4s, v12.s[0]
+	WORD $0x4f8e1285 // fmla v5.4s, v20.4s, v14.s[0]
+	WORD $0x4f901289 // fmla v9.4s, v20.4s, v16.s[0]
+	WORD $0x4f8d12a1 // fmla v1.4s, v21.4s, v13.s[0]
+	WORD $0x4f8f12a5 // fmla v5.4s, v21.4s, v15.s[0]
+	WORD $0x4f9112a9 // fmla v9.4s, v21.4s, v17.s[0]
+	FMOVQ 32(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1242 // fmla v2.4s, v18.4s, v12.s[0]
+	WORD $0x4f8e1246 // fmla v6.4s, v18.4s, v14.s[0]
+	WORD $0x4f90124a // fmla v10.4s, v18.4s, v16.s[0]
+	WORD $0x4f8d1262 // fmla v2.4s, v19.4s, v13.s[0]
+	WORD $0x4f8f1266 // fmla v6.4s, v19.4s, v15.s[0]
+	WORD $0x4f91126a // fmla v10.4s, v19.4s, v17.s[0]
+	FMOVQ 48(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1283 // fmla v3.4s, v20.4s, v12.s[0]
+	WORD $0x4f8e1287 // fmla v7.4s, v20.4s, v14.s[0]
+	WORD $0x4f90128b // fmla v11.4s, v20.4s, v16.s[0]
+	WORD $0x4f8d12a3 // fmla v3.4s, v21.4s, v13.s[0]
+	WORD $0x4f8f12a7 // fmla v7.4s, v21.4s, v15.s[0]
+	WORD $0x4f9112ab // fmla v11.4s, v21.4s, v17.s[0]
+	FMOVQ 128(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1240 // fmla v0.4s, v18.4s, v12.s[1]
+	WORD $0x4fae1244 // fmla v4.4s, v18.4s, v14.s[1]
+	WORD $0x4fb01248 // fmla v8.4s, v18.4s, v16.s[1]
+	WORD $0x4fad1260 // fmla v0.4s, v19.4s, v13.s[1]
+	WORD $0x4faf1264 // fmla v4.4s, v19.4s, v15.s[1]
+	WORD $0x4fb11268 // fmla v8.4s, v19.4s, v17.s[1]
+	FMOVQ 144(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1281 // fmla v1.4s, v20.4s, v12.s[1]
+	WORD $0x4fae1285 // fmla v5.4s, v20.4s, v14.s[1]
+	WORD $0x4fb01289 // fmla v9.4s, v20.4s, v16.s[1]
+	WORD $0x4fad12a1 // fmla v1.4s, v21.4s, v13.s[1]
+	WORD $0x4faf12a5 // fmla v5.4s, v21.4s, v15.s[1]
+	WORD $0x4fb112a9 // fmla v9.4s, v21.4s, v17.s[1]
+	FMOVQ 160(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1242 // fmla v2.4s, v18.4s, v12.s[1]
+	WORD $0x4fae1246 // fmla v6.4s, v18.4s, v14.s[1]
+	WORD $0x4fb0124a // fmla v10.4s, v18.4s, v16.s[1]
+	WORD $0x4fad1262 // fmla v2.4s, v19.4s, v13.s[1]
+	WORD $0x4faf1266 // fmla v6.4s, v19.4s, v15.s[1]
+	WORD $0x4fb1126a // fmla v10.4s, v19.4s, v17.s[1]
+	FMOVQ 176(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1283 // fmla v3.4s, v20.4s, v12.s[1]
+	WORD $0x4fae1287 // fmla v7.4s, v20.4s, v14.s[1]
+	WORD $0x4fb0128b // fmla v11.4s, v20.4s, v16.s[1]
+	WORD $0x4fad12a3 // fmla v3.4s, v21.4s, v13.s[1]
+	WORD $0x4faf12a7 // fmla v7.4s, v21.4s, v15.s[1]
+	WORD $0x4fb112ab // fmla v11.4s, v21.4s, v17.s[1]
+	FMOVQ 256(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1a40 // fmla v0.4s, v18.4s, v12.s[2]
+	WORD $0x4f8e1a44 // fmla v4.4s, v18.4s, v14.s[2]
+	WORD $0x4f901a48 // fmla v8.4s, v18.4s, v16.s[2]
+	WORD $0x4f8d1a60 // fmla v0.4s, v19.4s, v13.s[2]
+	WORD $0x4f8f1a64 // fmla v4.4s, v19.4s, v15.s[2]
+	WORD $0x4f911a68 // fmla v8.4s, v19.4s, v17.s[2]
+	FMOVQ 272(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1a81 // fmla v1.4s, v20.4s, v12.s[2]
+	WORD $0x4f8e1a85 // fmla v5.4s, v20.4s, v14.s[2]
+	WORD $0x4f901a89 // fmla v9.4s, v20.4s, v16.s[2]
+	WORD $0x4f8d1aa1 // fmla v1.4s, v21.4s, v13.s[2]
+	WORD $0x4f8f1aa5 // fmla v5.4s, v21.4s, v15.s[2]
+	WORD $0x4f911aa9 // fmla v9.4s, v21.4s, v17.s[2]
+	FMOVQ 288(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1a42 // fmla v2.4s, v18.4s, v12.s[2]
+	WORD $0x4f8e1a46 // fmla v6.4s, v18.4s, v14.s[2]
+	WORD $0x4f901a4a // fmla v10.4s, v18.4s, v16.s[2]
+	WORD $0x4f8d1a62 // fmla v2.4s, v19.4s, v13.s[2]
+	WORD $0x4f8f1a66 // fmla v6.4s, v19.4s, v15.s[2]
+	WORD $0x4f911a6a // fmla v10.4s, v19.4s, v17.s[2]
+	FMOVQ 304(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1a83 // fmla v3.4s, v20.4s, v12.s[2]
+	WORD $0x4f8e1a87 // fmla v7.4s, v20.4s, v14.s[2]
+	WORD $0x4f901a8b // fmla v11.4s, v20.4s, v16.s[2]
+	WORD $0x4f8d1aa3 // fmla v3.4s, v21.4s, v13.s[2]
+	WORD $0x4f8f1aa7 // fmla v7.4s, v21.4s, v15.s[2]
+	WORD $0x4f911aab // fmla v11.4s, v21.4s, v17.s[2]
+	FMOVQ 384(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1a40 // fmla v0.4s, v18.4s, v12.s[3]
+	WORD $0x4fae1a44 // fmla v4.4s, v18.4s, v14.s[3]
+	WORD $0x4fb01a48 // fmla v8.4s, v18.4s, v16.s[3]
+	WORD $0x4fad1a60 // fmla v0.4s, v19.4s, v13.s[3]
+	WORD $0x4faf1a64 // fmla v4.4s, v19.4s, v15.s[3]
+	WORD $0x4fb11a68 // fmla v8.4s, v19.4s, v17.s[3]
+	FMOVQ 400(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1a81 // fmla v1.4s, v20.4s, v12.s[3]
+	WORD $0x4fae1a85 // fmla v5.4s, v20.4s, v14.s[3]
+	WORD $0x4fb01a89 // fmla v9.4s, v20.4s, v16.s[3]
+	WORD $0x4fad1aa1 // fmla v1.4s, v21.4s, v13.s[3]
+	WORD $0x4faf1aa5 // fmla v5.4s, v21.4s, v15.s[3]
+	WORD $0x4fb11aa9 // fmla v9.4s, v21.4s, v17.s[3]
+	FMOVQ 416(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1a42 // fmla v2.4s, v18.4s, v12.s[3]
+	WORD $0x4fae1a46 // fmla v6.4s, v18.4s, v14.s[3]
+	WORD $0x4fb01a4a // fmla v10.4s, v18.4s, v16.s[3]
+	WORD $0x4fad1a62 // fmla v2.4s, v19.4s, v13.s[3]
+	WORD $0x4faf1a66 // fmla v6.4s, v19.4s, v15.s[3]
+	WORD $0x4fb11a6a // fmla v10.4s, v19.4s, v17.s[3]
+	FMOVQ 432(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1a83 // fmla v3.4s, v20.4s, v12.s[3]
+	WORD $0x4fae1a87 // fmla v7.4s, v20.4s, v14.s[3]
+	WORD $0x4fb01a8b // fmla v11.4s, v20.4s, v16.s[3]
+	WORD $0x4fad1aa3 // fmla v3.4s, v21.4s, v13.s[3]
+	WORD $0x4faf1aa7 // fmla v7.4s, v21.4s, v15.s[3]
+	WORD $0x4fb11aab // fmla v11.4s, v21.4s, v17.s[3]
+	ADD $512, R1
+	SUBS $8, R0
+	BGT loop263
+	FSTPQ (F0, F1), 0(R9)
+	FSTPQ (F2, F3), 32(R9)
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	FSTPQ (F8, F9), 0(R11)
+	FSTPQ (F10, F11), 32(R11)
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	MOVD $constants<>(SB), R16
+	FMOVQ 416(R16), F31
+	FLDPQ 64(R9), (F0, F1)
+	FLDPQ 96(R9), (F2, F3)
+	FLDPQ 64(R10), (F4, F5)
+	FLDPQ 96(R10), (F6, F7)
+	FLDPQ 64(R11), (F8, F9)
+	FLDPQ 96(R11), (F10, F11)
+	ADD $64, R1
+	PCALIGN $16
+loop264:
+	FMOVQ.P 16(R4), F13
+	VSHL $16, V13.S4, V12.S4
+	VAND V31.B16, V13.B16, V13.B16
+	FMOVQ.P 16(R5), F15
+	VSHL $16, V15.S4, V14.S4
+	VAND V31.B16, V15.B16, V15.B16
+	FMOVQ.P 16(R6), F17
+	VSHL $16, V17.S4, V16.S4
+	VAND V31.B16, V17.B16, V17.B16
+	FMOVQ 0(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1240 // fmla v0.4s, v18.4s, v12.s[0]
+	WORD $0x4f8e1244 // fmla v4.4s, v18.4s, v14.s[0]
+	WORD $0x4f901248 // fmla v8.4s, v18.4s, v16.s[0]
+	WORD $0x4f8d1260 // fmla v0.4s, v19.4s, v13.s[0]
+	WORD $0x4f8f1264 // fmla v4.4s, v19.4s, v15.s[0]
+	WORD $0x4f911268 // fmla v8.4s, v19.4s, v17.s[0]
+	FMOVQ 16(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1281 // fmla v1.4s, v20.4s, v12.s[0]
+	WORD $0x4f8e1285 // fmla v5.4s, v20.4s, v14.s[0]
+	WORD $0x4f901289 // fmla v9.4s, v20.4s, v16.s[0]
+	WORD $0x4f8d12a1 // fmla v1.4s, v21.4s, v13.s[0]
+	WORD $0x4f8f12a5 // fmla v5.4s, v21.4s, v15.s[0]
+	WORD $0x4f9112a9 // fmla v9.4s, v21.4s, v17.s[0]
+	FMOVQ 32(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1242 // fmla v2.4s, v18.4s, v12.s[0]
+	WORD $0x4f8e1246 // fmla v6.4s, v18.4s, v14.s[0]
+	WORD $0x4f90124a // fmla v10.4s, v18.4s, v16.s[0]
+	WORD $0x4f8d1262 // fmla v2.4s, v19.4s, v13.s[0]
+	WORD $0x4f8f1266 // fmla v6.4s, v19.4s, v15.s[0]
+	WORD $0x4f91126a // fmla v10.4s, v19.4s, v17.s[0]
+	FMOVQ 48(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1283 // fmla v3.4s, v20.4s, v12.s[0]
+	WORD $0x4f8e1287 // fmla v7.4s, v20.4s, v14.s[0]
+	WORD $0x4f90128b // fmla v11.4s, v20.4s, v16.s[0]
+	WORD $0x4f8d12a3 // fmla v3.4s, v21.4s, v13.s[0]
+	WORD $0x4f8f12a7 // fmla v7.4s, v21.4s, v15.s[0]
+	WORD $0x4f9112ab // fmla v11.4s, v21.4s, v17.s[0]
+	FMOVQ 128(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1240 // fmla v0.4s, v18.4s, v12.s[1]
+	WORD $0x4fae1244 // fmla v4.4s, v18.4s, v14.s[1]
+	WORD $0x4fb01248 // fmla v8.4s, v18.4s, v16.s[1]
+	WORD $0x4fad1260 // fmla v0.4s, v19.4s, v13.s[1]
+	WORD $0x4faf1264 // fmla v4.4s, v19.4s, v15.s[1]
+	WORD $0x4fb11268 // fmla v8.4s, v19.4s, v17.s[1]
+	FMOVQ 144(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1281 // fmla v1.4s, v20.4s, v12.s[1]
+	WORD $0x4fae1285 // fmla v5.4s, v20.4s, v14.s[1]
+	WORD $0x4fb01289 // fmla v9.4s, v20.4s, v16.s[1]
+	WORD $0x4fad12a1 // fmla v1.4s, v21.4s, v13.s[1]
+	WORD $0x4faf12a5 // fmla v5.4s, v21.4s, v15.s[1]
+	WORD $0x4fb112a9 // fmla v9.4s, v21.4s, v17.s[1]
+	FMOVQ 160(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1242 // fmla v2.4s, v18.4s, v12.s[1]
+	WORD $0x4fae1246 // fmla v6.4s, v18.4s, v14.s[1]
+	WORD $0x4fb0124a // fmla v10.4s, v18.4s, v16.s[1]
+	WORD $0x4fad1262 // fmla v2.4s, v19.4s, v13.s[1]
+	WORD $0x4faf1266 // fmla v6.4s, v19.4s, v15.s[1]
+	WORD $0x4fb1126a // fmla v10.4s, v19.4s, v17.s[1]
+	FMOVQ 176(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1283 // fmla v3.4s, v20.4s, v12.s[1]
+	WORD $0x4fae1287 // fmla v7.4s, v20.4s, v14.s[1]
+	WORD $0x4fb0128b // fmla v11.4s, v20.4s, v16.s[1]
+	WORD $0x4fad12a3 // fmla v3.4s, v21.4s, v13.s[1]
+	WORD $0x4faf12a7 // fmla v7.4s, v21.4s, v15.s[1]
+	WORD $0x4fb112ab // fmla v11.4s, v21.4s, v17.s[1]
+	FMOVQ 256(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1a40 // fmla v0.4s, v18.4s, v12.s[2]
+	WORD $0x4f8e1a44 // fmla v4.4s, v18.4s, v14.s[2]
+	WORD $0x4f901a48 // fmla v8.4s, v18.4s, v16.s[2]
+	WORD $0x4f8d1a60 // fmla v0.4s, v19.4s, v13.s[2]
+	WORD $0x4f8f1a64 // fmla v4.4s, v19.4s, v15.s[2]
+	WORD $0x4f911a68 // fmla v8.4s, v19.4s, v17.s[2]
+	FMOVQ 272(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1a81 // fmla v1.4s, v20.4s, v12.s[2]
+	WORD $0x4f8e1a85 // fmla v5.4s, v20.4s, v14.s[2]
+	WORD $0x4f901a89 // fmla v9.4s, v20.4s, v16.s[2]
+	WORD $0x4f8d1aa1 // fmla v1.4s, v21.4s, v13.s[2]
+	WORD $0x4f8f1aa5 // fmla v5.4s, v21.4s, v15.s[2]
+	WORD $0x4f911aa9 // fmla v9.4s, v21.4s, v17.s[2]
+	FMOVQ 288(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4f8c1a42 // fmla v2.4s, v18.4s, v12.s[2]
+	WORD $0x4f8e1a46 // fmla v6.4s, v18.4s, v14.s[2]
+	WORD $0x4f901a4a // fmla v10.4s, v18.4s, v16.s[2]
+	WORD $0x4f8d1a62 // fmla v2.4s, v19.4s, v13.s[2]
+	WORD $0x4f8f1a66 // fmla v6.4s, v19.4s, v15.s[2]
+	WORD $0x4f911a6a // fmla v10.4s, v19.4s, v17.s[2]
+	FMOVQ 304(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4f8c1a83 // fmla v3.4s, v20.4s, v12.s[2]
+	WORD $0x4f8e1a87 // fmla v7.4s, v20.4s, v14.s[2]
+	WORD $0x4f901a8b // fmla v11.4s, v20.4s, v16.s[2]
+	WORD $0x4f8d1aa3 // fmla v3.4s, v21.4s, v13.s[2]
+	WORD $0x4f8f1aa7 // fmla v7.4s, v21.4s, v15.s[2]
+	WORD $0x4f911aab // fmla v11.4s, v21.4s, v17.s[2]
+	FMOVQ 384(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1a40 // fmla v0.4s, v18.4s, v12.s[3]
+	WORD $0x4fae1a44 // fmla v4.4s, v18.4s, v14.s[3]
+	WORD $0x4fb01a48 // fmla v8.4s, v18.4s, v16.s[3]
+	WORD $0x4fad1a60 // fmla v0.4s, v19.4s, v13.s[3]
+	WORD $0x4faf1a64 // fmla v4.4s, v19.4s, v15.s[3]
+	WORD $0x4fb11a68 // fmla v8.4s, v19.4s, v17.s[3]
+	FMOVQ 400(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1a81 // fmla v1.4s, v20.4s, v12.s[3]
+	WORD $0x4fae1a85 // fmla v5.4s, v20.4s, v14.s[3]
+	WORD $0x4fb01a89 // fmla v9.4s, v20.4s, v16.s[3]
+	WORD $0x4fad1aa1 // fmla v1.4s, v21.4s, v13.s[3]
+	WORD $0x4faf1aa5 // fmla v5.4s, v21.4s, v15.s[3]
+	WORD $0x4fb11aa9 // fmla v9.4s, v21.4s, v17.s[3]
+	FMOVQ 416(R1), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	WORD $0x4fac1a42 // fmla v2.4s, v18.4s, v12.s[3]
+	WORD $0x4fae1a46 // fmla v6.4s, v18.4s, v14.s[3]
+	WORD $0x4fb01a4a // fmla v10.4s, v18.4s, v16.s[3]
+	WORD $0x4fad1a62 // fmla v2.4s, v19.4s, v13.s[3]
+	WORD $0x4faf1a66 // fmla v6.4s, v19.4s, v15.s[3]
+	WORD $0x4fb11a6a // fmla v10.4s, v19.4s, v17.s[3]
+	FMOVQ 432(R1), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	WORD $0x4fac1a83 // fmla v3.4s, v20.4s, v12.s[3]
+	WORD $0x4fae1a87 // fmla v7.4s, v20.4s, v14.s[3]
+	WORD $0x4fb01a8b // fmla v11.4s, v20.4s, v16.s[3]
+	WORD $0x4fad1aa3 // fmla v3.4s, v21.4s, v13.s[3]
+	WORD $0x4faf1aa7 // fmla v7.4s, v21.4s, v15.s[3]
+	WORD $0x4fb11aab // fmla v11.4s, v21.4s, v17.s[3]
+	ADD $512, R1
+	SUBS $8, R0
+	BGT loop264
+	FSTPQ (F0, F1), 64(R9)
+	FSTPQ (F2, F3), 96(R9)
+	FSTPQ (F4, F5), 64(R10)
+	FSTPQ (F6, F7), 96(R10)
+	FSTPQ (F8, F9), 64(R11)
+	FSTPQ (F10, F11), 96(R11)
+	RET
+
+// func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD R13, R6, R7
+	ADD R14, R11, R12
+	MOVD $constants<>(SB), R16
+	FMOVQ 416(R16), F31
+	FLDPQ 0(R9), (F0, F1)
+	FLDPQ 32(R9), (F2, F3)
+	FLDPQ 0(R10), (F4, F5)
+	FLDPQ 32(R10), (F6, F7)
+	FLDPQ 0(R11), (F8, F9)
+	FLDPQ 32(R11), (F10, F11)
+	FLDPQ 0(R12), (F12, F13)
+	FLDPQ 32(R12), (F14, F15)
+	PCALIGN $16
+loop265:
+	FMOVQ.P 16(R4), F17
+	VSHL $16, V17.S4, V16.S4
+	VAND V31.B16, V17.B16, V17.B16
+	FMOVQ.P 16(R5), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	FMOVQ.P 16(R6), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	FMOVQ.P 16(R7), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	FMOVQ 0(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901300 // fmla v0.4s, v24.4s, v16.s[0]
+	WORD $0x4f921304 // fmla v4.4s, v24.4s, v18.s[0]
+	WORD $0x4f941308 // fmla v8.4s, v24.4s, v20.s[0]
+	WORD $0x4f96130c // fmla v12.4s, v24.4s, v22.s[0]
+	WORD $0x4f911320 // fmla v0.4s, v25.4s, v17.s[0]
+	WORD $0x4f931324 // fmla v4.4s, v25.4s, v19.s[0]
+	WORD $0x4f951328 // fmla v8.4s, v25.4s, v21.s[0]
+	WORD $0x4f97132c // fmla v12.4s, v25.4s, v23.s[0]
+	FMOVQ 16(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901341 // fmla v1.4s, v26.4s, v16.s[0]
+	WORD $0x4f921345 // fmla v5.4s, v26.4s, v18.s[0]
+	WORD $0x4f941349 // fmla v9.4s, v26.4s, v20.s[0]
+	WORD $0x4f96134d // fmla v13.4s, v26.4s, v22.s[0]
+	WORD $0x4f911361 // fmla v1.4s, v27.4s, v17.s[0]
+	WORD $0x4f931365 // fmla v5.4s, v27.4s, v19.s[0]
+	WORD $0x4f951369 // fmla v9.4s, v27.4s, v21.s[0]
+	WORD $0x4f97136d // fmla v13.4s, v27.4s, v23.s[0]
+	FMOVQ 32(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901302 // fmla v2.4s, v24.4s, v16.s[0]
+	WORD $0x4f921306 // fmla v6.4s, v24.4s, v18.s[0]
+	WORD $0x4f94130a // fmla v10.4s, v24.4s, v20.s[0]
+	WORD $0x4f96130e // fmla v14.4s, v24.4s, v22.s[0]
+	WORD $0x4f911322 // fmla v2.4s, v25.4s, v17.s[0]
+	WORD $0x4f931326 // fmla v6.4s, v25.4s, v19.s[0]
+	WORD $0x4f95132a // fmla v10.4s, v25.4s, v21.s[0]
+	WORD $0x4f97132e // fmla v14.4s, v25.4s, v23.s[0]
+	FMOVQ 48(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901343 // fmla v3.4s, v26.4s, v16.s[0]
+	WORD $0x4f921347 // fmla v7.4s, v26.4s, v18.s[0]
+	WORD $0x4f94134b // fmla v11.4s, v26.4s, v20.s[0]
+	WORD $0x4f96134f // fmla v15.4s, v26.4s, v22.s[0]
+	WORD $0x4f911363 // fmla v3.4s, v27.4s, v17.s[0]
+	WORD $0x4f931367 // fmla v7.4s, v27.4s, v19.s[0]
+	WORD $0x4f95136b // fmla v11.4s, v27.4s, v21.s[0]
+	WORD $0x4f97136f // fmla v15.4s, v27.4s, v23.s[0]
+	FMOVQ 128(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01300 // fmla v0.4s, v24.4s, v16.s[1]
+	WORD $0x4fb21304 // fmla v4.4s, v24.4s, v18.s[1]
+	WORD $0x4fb41308 // fmla v8.4s, v24.4s, v20.s[1]
+	WORD $0x4fb6130c // fmla v12.4s, v24.4s, v22.s[1]
+	WORD $0x4fb11320 // fmla v0.4s, v25.4s, v17.s[1]
+	WORD $0x4fb31324 // fmla v4.4s, v25.4s, v19.s[1]
+	WORD $0x4fb51328 // fmla v8.4s, v25.4s, v21.s[1]
+	WORD $0x4fb7132c // fmla v12.4s, v25.4s, v23.s[1]
+	FMOVQ 144(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01341 // fmla v1.4s, v26.4s, v16.s[1]
+	WORD $0x4fb21345 // fmla v5.4s, v26.4s, v18.s[1]
+	WORD $0x4fb41349 // fmla v9.4s, v26.4s, v20.s[1]
+	WORD $0x4fb6134d // fmla v13.4s, v26.4s, v22.s[1]
+	WORD $0x4fb11361 // fmla v1.4s, v27.4s, v17.s[1]
+	WORD $0x4fb31365 // fmla v5.4s, v27.4s, v19.s[1]
+	WORD $0x4fb51369 // fmla v9.4s, v27.4s, v21.s[1]
+	WORD $0x4fb7136d // fmla v13.4s, v27.4s, v23.s[1]
+	FMOVQ 160(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01302 // fmla v2.4s, v24.4s, v16.s[1]
+	WORD $0x4fb21306 // fmla v6.4s, v24.4s, v18.s[1]
+	WORD $0x4fb4130a // fmla v10.4s, v24.4s, v20.s[1]
+	WORD $0x4fb6130e // fmla v14.4s, v24.4s, v22.s[1]
+	WORD $0x4fb11322 // fmla v2.4s, v25.4s, v17.s[1]
+	WORD $0x4fb31326 // fmla v6.4s, v25.4s, v19.s[1]
+	WORD $0x4fb5132a // fmla v10.4s, v25.4s, v21.s[1]
+	WORD $0x4fb7132e // fmla v14.4s, v25.4s, v23.s[1]
+	FMOVQ 176(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01343 // fmla v3.4s, v26.4s, v16.s[1]
+	WORD $0x4fb21347 // fmla v7.4s, v26.4s, v18.s[1]
+	WORD $0x4fb4134b // fmla v11.4s, v26.4s, v20.s[1]
+	WORD $0x4fb6134f // fmla v15.4s, v26.4s, v22.s[1]
+	WORD $0x4fb11363 // fmla v3.4s, v27.4s, v17.s[1]
+	WORD $0x4fb31367 // fmla v7.4s, v27.4s, v19.s[1]
+	WORD $0x4fb5136b // fmla v11.4s, v27.4s, v21.s[1]
+	WORD $0x4fb7136f // fmla v15.4s, v27.4s, v23.s[1]
+	FMOVQ 256(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901b00 // fmla v0.4s, v24.4s, v16.s[2]
+	WORD $0x4f921b04 // fmla v4.4s, v24.4s, v18.s[2]
+	WORD $0x4f941b08 // fmla v8.4s, v24.4s, v20.s[2]
+	WORD $0x4f961b0c // fmla v12.4s, v24.4s, v22.s[2]
+	WORD $0x4f911b20 // fmla v0.4s, v25.4s, v17.s[2]
+	WORD $0x4f931b24 // fmla v4.4s, v25.4s, v19.s[2]
+	WORD $0x4f951b28 // fmla v8.4s, v25.4s, v21.s[2]
+	WORD $0x4f971b2c // fmla v12.4s, v25.4s, v23.s[2]
+	FMOVQ 272(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901b41 // fmla v1.4s, v26.4s, v16.s[2]
+	WORD $0x4f921b45 // fmla v5.4s, v26.4s, v18.s[2]
+	WORD $0x4f941b49 // fmla v9.4s, v26.4s, v20.s[2]
+	WORD $0x4f961b4d // fmla v13.4s, v26.4s, v22.s[2]
+	WORD $0x4f911b61 // fmla v1.4s, v27.4s, v17.s[2]
+	WORD $0x4f931b65 // fmla v5.4s, v27.4s, v19.s[2]
+	WORD $0x4f951b69 // fmla v9.4s, v27.4s, v21.s[2]
+	WORD $0x4f971b6d // fmla v13.4s, v27.4s, v23.s[2]
+	FMOVQ 288(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901b02 // fmla v2.4s, v24.4s, v16.s[2]
+	WORD $0x4f921b06 // fmla v6.4s, v24.4s, v18.s[2]
+	WORD $0x4f941b0a // fmla v10.4s, v24.4s, v20.s[2]
+	WORD $0x4f961b0e // fmla v14.4s, v24.4s, v22.s[2]
+	WORD $0x4f911b22 // fmla v2.4s, v25.4s, v17.s[2]
+	WORD $0x4f931b26 // fmla v6.4s, v25.4s, v19.s[2]
+	WORD $0x4f951b2a // fmla v10.4s, v25.4s, v21.s[2]
+	WORD $0x4f971b2e // fmla v14.4s, v25.4s, v23.s[2]
+	FMOVQ 304(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901b43 // fmla v3.4s, v26.4s, v16.s[2]
+	WORD $0x4f921b47 // fmla v7.4s, v26.4s, v18.s[2]
+	WORD $0x4f941b4b // fmla v11.4s, v26.4s, v20.s[2]
+	WORD $0x4f961b4f // fmla v15.4s, v26.4s, v22.s[2]
+	WORD $0x4f911b63 // fmla v3.4s, v27.4s, v17.s[2]
+	WORD $0x4f931b67 // fmla v7.4s, v27.4s, v19.s[2]
+	WORD $0x4f951b6b // fmla v11.4s, v27.4s, v21.s[2]
+	WORD $0x4f971b6f // fmla v15.4s, v27.4s, v23.s[2]
+	FMOVQ 384(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01b00 // fmla v0.4s, v24.4s, v16.s[3]
+	WORD $0x4fb21b04 // fmla v4.4s, v24.4s, v18.s[3]
+	WORD $0x4fb41b08 // fmla v8.4s, v24.4s, v20.s[3]
+	WORD $0x4fb61b0c // fmla v12.4s, v24.4s, v22.s[3]
+	WORD $0x4fb11b20 // fmla v0.4s, v25.4s, v17.s[3]
+	WORD $0x4fb31b24 // fmla v4.4s, v25.4s, v19.s[3]
+	WORD $0x4fb51b28 // fmla v8.4s, v25.4s, v21.s[3]
+	WORD $0x4fb71b2c // fmla v12.4s, v25.4s, v23.s[3]
+	FMOVQ 400(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01b41 // fmla v1.4s, v26.4s, v16.s[3]
+	WORD $0x4fb21b45 // fmla v5.4s, v26.4s, v18.s[3]
+	WORD $0x4fb41b49 // fmla v9.4s, v26.4s, v20.s[3]
+	WORD $0x4fb61b4d // fmla v13.4s, v26.4s, v22.s[3]
+	WORD $0x4fb11b61 // fmla v1.4s, v27.4s, v17.s[3]
+	WORD $0x4fb31b65 // fmla v5.4s, v27.4s, v19.s[3]
+	WORD $0x4fb51b69 // fmla v9.4s, v27.4s, v21.s[3]
+	WORD $0x4fb71b6d // fmla v13.4s, v27.4s, v23.s[3]
+	FMOVQ 416(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01b02 // fmla v2.4s, v24.4s, v16.s[3]
+	WORD $0x4fb21b06 // fmla v6.4s, v24.4s, v18.s[3]
+	WORD $0x4fb41b0a // fmla v10.4s, v24.4s, v20.s[3]
+	WORD $0x4fb61b0e // fmla v14.4s, v24.4s, v22.s[3]
+	WORD $0x4fb11b22 // fmla v2.4s, v25.4s, v17.s[3]
+	WORD $0x4fb31b26 // fmla v6.4s, v25.4s, v19.s[3]
+	WORD $0x4fb51b2a // fmla v10.4s, v25.4s, v21.s[3]
+	WORD $0x4fb71b2e // fmla v14.4s, v25.4s, v23.s[3]
+	FMOVQ 432(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01b43 // fmla v3.4s, v26.4s, v16.s[3]
+	WORD $0x4fb21b47 // fmla v7.4s, v26.4s, v18.s[3]
+	WORD $0x4fb41b4b // fmla v11.4s, v26.4s, v20.s[3]
+	WORD $0x4fb61b4f // fmla v15.4s, v26.4s, v22.s[3]
+	WORD $0x4fb11b63 // fmla v3.4s, v27.4s, v17.s[3]
+	WORD $0x4fb31b67 // fmla v7.4s, v27.4s, v19.s[3]
+	WORD $0x4fb51b6b // fmla v11.4s, v27.4s, v21.s[3]
+	WORD $0x4fb71b6f // fmla v15.4s, v27.4s, v23.s[3]
+	ADD $512, R1
+	SUBS $8, R0
+	BGT loop265
+	FSTPQ (F0, F1), 0(R9)
+	FSTPQ (F2, F3), 32(R9)
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	FSTPQ (F8, F9), 0(R11)
+	FSTPQ (F10, F11), 32(R11)
+	FSTPQ (F12, F13), 0(R12)
+	FSTPQ (F14, F15), 32(R12)
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD R13, R6, R7
+	ADD R14, R11, R12
+	MOVD $constants<>(SB), R16
+	FMOVQ 416(R16), F31
+	FLDPQ 64(R9), (F0, F1)
+	FLDPQ 96(R9), (F2, F3)
+	FLDPQ 64(R10), (F4, F5)
+	FLDPQ 96(R10), (F6, F7)
+	FLDPQ 64(R11), (F8, F9)
+	FLDPQ 96(R11), (F10, F11)
+	FLDPQ 64(R12), (F12, F13)
+	FLDPQ 96(R12), (F14, F15)
+	ADD $64, R1
+	PCALIGN $16
+loop266:
+	FMOVQ.P 16(R4), F17
+	VSHL $16, V17.S4, V16.S4
+	VAND V31.B16, V17.B16, V17.B16
+	FMOVQ.P 16(R5), F19
+	VSHL $16, V19.S4, V18.S4
+	VAND V31.B16, V19.B16, V19.B16
+	FMOVQ.P 16(R6), F21
+	VSHL $16, V21.S4, V20.S4
+	VAND V31.B16, V21.B16, V21.B16
+	FMOVQ.P 16(R7), F23
+	VSHL $16, V23.S4, V22.S4
+	VAND V31.B16, V23.B16, V23.B16
+	FMOVQ 0(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901300 // fmla v0.4s, v24.4s, v16.s[0]
+	WORD $0x4f921304 // fmla v4.4s, v24.4s, v18.s[0]
+	WORD $0x4f941308 // fmla v8.4s, v24.4s, v20.s[0]
+	WORD $0x4f96130c // fmla v12.4s, v24.4s, v22.s[0]
+	WORD $0x4f911320 // fmla v0.4s, v25.4s, v17.s[0]
+	WORD $0x4f931324 // fmla v4.4s, v25.4s, v19.s[0]
+	WORD $0x4f951328 // fmla v8.4s, v25.4s, v21.s[0]
+	WORD $0x4f97132c // fmla v12.4s, v25.4s, v23.s[0]
+	FMOVQ 16(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901341 // fmla v1.4s, v26.4s, v16.s[0]
+	WORD $0x4f921345 // fmla v5.4s, v26.4s, v18.s[0]
+	WORD $0x4f941349 // fmla v9.4s, v26.4s, v20.s[0]
+	WORD $0x4f96134d // fmla v13.4s, v26.4s, v22.s[0]
+	WORD $0x4f911361 // fmla v1.4s, v27.4s, v17.s[0]
+	WORD $0x4f931365 // fmla v5.4s, v27.4s, v19.s[0]
+	WORD $0x4f951369 // fmla v9.4s, v27.4s, v21.s[0]
+	WORD $0x4f97136d // fmla v13.4s, v27.4s, v23.s[0]
+	FMOVQ 32(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901302 // fmla v2.4s, v24.4s, v16.s[0]
+	WORD $0x4f921306 // fmla v6.4s, v24.4s, v18.s[0]
+	WORD $0x4f94130a // fmla v10.4s, v24.4s, v20.s[0]
+	WORD $0x4f96130e // fmla v14.4s, v24.4s, v22.s[0]
+	WORD $0x4f911322 // fmla v2.4s, v25.4s, v17.s[0]
+	WORD $0x4f931326 // fmla v6.4s, v25.4s, v19.s[0]
+	WORD $0x4f95132a // fmla v10.4s, v25.4s, v21.s[0]
+	WORD $0x4f97132e // fmla v14.4s, v25.4s, v23.s[0]
+	FMOVQ 48(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901343 // fmla v3.4s, v26.4s, v16.s[0]
+	WORD $0x4f921347 // fmla v7.4s, v26.4s, v18.s[0]
+	WORD $0x4f94134b // fmla v11.4s, v26.4s, v20.s[0]
+	WORD $0x4f96134f // fmla v15.4s, v26.4s, v22.s[0]
+	WORD $0x4f911363 // fmla v3.4s, v27.4s, v17.s[0]
+	WORD $0x4f931367 // fmla v7.4s, v27.4s, v19.s[0]
+	WORD $0x4f95136b // fmla v11.4s, v27.4s, v21.s[0]
+	WORD $0x4f97136f // fmla v15.4s, v27.4s, v23.s[0]
+	FMOVQ 128(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01300 // fmla v0.4s, v24.4s, v16.s[1]
+	WORD $0x4fb21304 // fmla v4.4s, v24.4s, v18.s[1]
+	WORD $0x4fb41308 // fmla v8.4s, v24.4s, v20.s[1]
+	WORD $0x4fb6130c // fmla v12.4s, v24.4s, v22.s[1]
+	WORD $0x4fb11320 // fmla v0.4s, v25.4s, v17.s[1]
+	WORD $0x4fb31324 // fmla v4.4s, v25.4s, v19.s[1]
+	WORD $0x4fb51328 // fmla v8.4s, v25.4s, v21.s[1]
+	WORD $0x4fb7132c // fmla v12.4s, v25.4s, v23.s[1]
+	FMOVQ 144(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01341 // fmla v1.4s, v26.4s, v16.s[1]
+	WORD $0x4fb21345 // fmla v5.4s, v26.4s, v18.s[1]
+	WORD $0x4fb41349 // fmla v9.4s, v26.4s, v20.s[1]
+	WORD $0x4fb6134d // fmla v13.4s, v26.4s, v22.s[1]
+	WORD $0x4fb11361 // fmla v1.4s, v27.4s, v17.s[1]
+	WORD $0x4fb31365 // fmla v5.4s, v27.4s, v19.s[1]
+	WORD $0x4fb51369 // fmla v9.4s, v27.4s, v21.s[1]
+	WORD $0x4fb7136d // fmla v13.4s, v27.4s, v23.s[1]
+	FMOVQ 160(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01302 // fmla v2.4s, v24.4s, v16.s[1]
+	WORD $0x4fb21306 // fmla v6.4s, v24.4s, v18.s[1]
+	WORD $0x4fb4130a // fmla v10.4s, v24.4s, v20.s[1]
+	WORD $0x4fb6130e // fmla v14.4s, v24.4s, v22.s[1]
+	WORD $0x4fb11322 // fmla v2.4s, v25.4s, v17.s[1]
+	WORD $0x4fb31326 // fmla v6.4s, v25.4s, v19.s[1]
+	WORD $0x4fb5132a // fmla v10.4s, v25.4s, v21.s[1]
+	WORD $0x4fb7132e // fmla v14.4s, v25.4s, v23.s[1]
+	FMOVQ 176(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01343 // fmla v3.4s, v26.4s, v16.s[1]
+	WORD $0x4fb21347 // fmla v7.4s, v26.4s, v18.s[1]
+	WORD $0x4fb4134b // fmla v11.4s, v26.4s, v20.s[1]
+	WORD $0x4fb6134f // fmla v15.4s, v26.4s, v22.s[1]
+	WORD $0x4fb11363 // fmla v3.4s, v27.4s, v17.s[1]
+	WORD $0x4fb31367 // fmla v7.4s, v27.4s, v19.s[1]
+	WORD $0x4fb5136b // fmla v11.4s, v27.4s, v21.s[1]
+	WORD $0x4fb7136f // fmla v15.4s, v27.4s, v23.s[1]
+	FMOVQ 256(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901b00 // fmla v0.4s, v24.4s, v16.s[2]
+	WORD $0x4f921b04 // fmla v4.4s, v24.4s, v18.s[2]
+	WORD $0x4f941b08 // fmla v8.4s, v24.4s, v20.s[2]
+	WORD $0x4f961b0c // fmla v12.4s, v24.4s, v22.s[2]
+	WORD $0x4f911b20 // fmla v0.4s, v25.4s, v17.s[2]
+	WORD $0x4f931b24 // fmla v4.4s, v25.4s, v19.s[2]
+	WORD $0x4f951b28 // fmla v8.4s, v25.4s, v21.s[2]
+	WORD $0x4f971b2c // fmla v12.4s, v25.4s, v23.s[2]
+	FMOVQ 272(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901b41 // fmla v1.4s, v26.4s, v16.s[2]
+	WORD $0x4f921b45 // fmla v5.4s, v26.4s, v18.s[2]
+	WORD $0x4f941b49 // fmla v9.4s, v26.4s, v20.s[2]
+	WORD $0x4f961b4d // fmla v13.4s, v26.4s, v22.s[2]
+	WORD $0x4f911b61 // fmla v1.4s, v27.4s, v17.s[2]
+	WORD $0x4f931b65 // fmla v5.4s, v27.4s, v19.s[2]
+	WORD $0x4f951b69 // fmla v9.4s, v27.4s, v21.s[2]
+	WORD $0x4f971b6d // fmla v13.4s, v27.4s, v23.s[2]
+	FMOVQ 288(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f901b02 // fmla v2.4s, v24.4s, v16.s[2]
+	WORD $0x4f921b06 // fmla v6.4s, v24.4s, v18.s[2]
+	WORD $0x4f941b0a // fmla v10.4s, v24.4s, v20.s[2]
+	WORD $0x4f961b0e // fmla v14.4s, v24.4s, v22.s[2]
+	WORD $0x4f911b22 // fmla v2.4s, v25.4s, v17.s[2]
+	WORD $0x4f931b26 // fmla v6.4s, v25.4s, v19.s[2]
+	WORD $0x4f951b2a // fmla v10.4s, v25.4s, v21.s[2]
+	WORD $0x4f971b2e // fmla v14.4s, v25.4s, v23.s[2]
+	FMOVQ 304(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4f901b43 // fmla v3.4s, v26.4s, v16.s[2]
+	WORD $0x4f921b47 // fmla v7.4s, v26.4s, v18.s[2]
+	WORD $0x4f941b4b // fmla v11.4s, v26.4s, v20.s[2]
+	WORD $0x4f961b4f // fmla v15.4s, v26.4s, v22.s[2]
+	WORD $0x4f911b63 // fmla v3.4s, v27.4s, v17.s[2]
+	WORD $0x4f931b67 // fmla v7.4s, v27.4s, v19.s[2]
+	WORD $0x4f951b6b // fmla v11.4s, v27.4s, v21.s[2]
+	WORD $0x4f971b6f // fmla v15.4s, v27.4s, v23.s[2]
+	FMOVQ 384(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01b00 // fmla v0.4s, v24.4s, v16.s[3]
+	WORD $0x4fb21b04 // fmla v4.4s, v24.4s, v18.s[3]
+	WORD $0x4fb41b08 // fmla v8.4s, v24.4s, v20.s[3]
+	WORD $0x4fb61b0c // fmla v12.4s, v24.4s, v22.s[3]
+	WORD $0x4fb11b20 // fmla v0.4s, v25.4s, v17.s[3]
+	WORD $0x4fb31b24 // fmla v4.4s, v25.4s, v19.s[3]
+	WORD $0x4fb51b28 // fmla v8.4s, v25.4s, v21.s[3]
+	WORD $0x4fb71b2c // fmla v12.4s, v25.4s, v23.s[3]
+	FMOVQ 400(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01b41 // fmla v1.4s, v26.4s, v16.s[3]
+	WORD $0x4fb21b45 // fmla v5.4s, v26.4s, v18.s[3]
+	WORD $0x4fb41b49 // fmla v9.4s, v26.4s, v20.s[3]
+	WORD $0x4fb61b4d // fmla v13.4s, v26.4s, v22.s[3]
+	WORD $0x4fb11b61 // fmla v1.4s, v27.4s, v17.s[3]
+	WORD $0x4fb31b65 // fmla v5.4s, v27.4s, v19.s[3]
+	WORD $0x4fb51b69 // fmla v9.4s, v27.4s, v21.s[3]
+	WORD $0x4fb71b6d // fmla v13.4s, v27.4s, v23.s[3]
+	FMOVQ 416(R1), F25
+	VSHL $16, V25.S4, V24.S4
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb01b02 // fmla v2.4s, v24.4s, v16.s[3]
+	WORD $0x4fb21b06 // fmla v6.4s, v24.4s, v18.s[3]
+	WORD $0x4fb41b0a // fmla v10.4s, v24.4s, v20.s[3]
+	WORD $0x4fb61b0e // fmla v14.4s, v24.4s, v22.s[3]
+	WORD $0x4fb11b22 // fmla v2.4s, v25.4s, v17.s[3]
+	WORD $0x4fb31b26 // fmla v6.4s, v25.4s, v19.s[3]
+	WORD $0x4fb51b2a // fmla v10.4s, v25.4s, v21.s[3]
+	WORD $0x4fb71b2e // fmla v14.4s, v25.4s, v23.s[3]
+	FMOVQ 432(R1), F27
+	VSHL $16, V27.S4, V26.S4
+	VAND V31.B16, V27.B16, V27.B16
+	WORD $0x4fb01b43 // fmla v3.4s, v26.4s, v16.s[3]
+	WORD $0x4fb21b47 // fmla v7.4s, v26.4s, v18.s[3]
+	WORD $0x4fb41b4b // fmla v11.4s, v26.4s, v20.s[3]
+	WORD $0x4fb61b4f // fmla v15.4s, v26.4s, v22.s[3]
+	WORD $0x4fb11b63 // fmla v3.4s, v27.4s, v17.s[3]
+	WORD $0x4fb31b67 // fmla v7.4s, v27.4s, v19.s[3]
+	WORD $0x4fb51b6b // fmla v11.4s, v27.4s, v21.s[3]
+	WORD $0x4fb71b6f // fmla v15.4s, v27.4s, v23.s[3]
+	ADD $512, R1
+	SUBS $8, R0
+	BGT loop266
+	FSTPQ (F0, F1), 64(R9)
+	FSTPQ (F2, F3), 96(R9)
+	FSTPQ (F4, F5), 64(R10)
+	FSTPQ (F6, F7), 96(R10)
+	FSTPQ (F8, F9), 64(R11)
+	FSTPQ (F10, F11), 96(R11)
+	FSTPQ (F12, F13), 64(R12)
+	FSTPQ (F14, F15), 96(R12)
+	RET
+
+// func quantizeRowNEON(dst *byte, x *float32, groups, shift int)
+TEXT ·quantizeRowNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD groups+16(FP), R2
+	MOVD shift+24(FP), R3
+	MOVD $constants<>(SB), R16
+	VEOR V28.B16, V28.B16, V28.B16
+	FMOVQ 432(R16), F29
+	FMOVQ 448(R16), F30
+	FMOVQ 464(R16), F31
+loop267:
+	FLDPQ.P 32(R1), (F0, F1)
+	FLDPQ.P 32(R1), (F2, F3)
+	FLDPQ.P 32(R1), (F4, F5)
+	FLDPQ.P 32(R1), (F6, F7)
+	WORD $0x4ea0f808 // fabs v8.4s, v0.4s
+	WORD $0x4ea0f829 // fabs v9.4s, v1.4s
+	WORD $0x4ea0f84a // fabs v10.4s, v2.4s
+	WORD $0x4ea0f86b // fabs v11.4s, v3.4s
+	WORD $0x4ea0f88c // fabs v12.4s, v4.4s
+	WORD $0x4ea0f8ad // fabs v13.4s, v5.4s
+	WORD $0x4ea0f8ce // fabs v14.4s, v6.4s
+	WORD $0x4ea0f8ef // fabs v15.4s, v7.4s
+	WORD $0x4eac6508 // smax v8.4s, v8.4s, v12.4s
+	WORD $0x4ead6529 // smax v9.4s, v9.4s, v13.4s
+	WORD $0x4eae654a // smax v10.4s, v10.4s, v14.4s
+	WORD $0x4eaf656b // smax v11.4s, v11.4s, v15.4s
+	WORD $0x4eaa6508 // smax v8.4s, v8.4s, v10.4s
+	WORD $0x4eab6529 // smax v9.4s, v9.4s, v11.4s
+	WORD $0x4ea96508 // smax v8.4s, v8.4s, v9.4s
+	WORD $0x4eb0a910 // smaxv s16, v8.4s
+	FDIVS F16, F31, F17
+	FMULS F16, F30, F18
+	FSUBS F18, F18, F19
+	FADDS F19, F18, F18
+	FCMPS F29, F16
+	FCSELS MI, F28, F17, F17
+	FCSELS MI, F28, F18, F18
+	WORD $0x4f919000 // fmul v0.4s, v0.4s, v17.s[0]
+	WORD $0x4e21a800 // fcvtns v0.4s, v0.4s
+	WORD $0x4f919021 // fmul v1.4s, v1.4s, v17.s[0]
+	WORD $0x4e21a821 // fcvtns v1.4s, v1.4s
+	WORD $0x4f919042 // fmul v2.4s, v2.4s, v17.s[0]
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f919063 // fmul v3.4s, v3.4s, v17.s[0]
+	WORD $0x4e21a863 // fcvtns v3.4s, v3.4s
+	WORD $0x4f919084 // fmul v4.4s, v4.4s, v17.s[0]
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4f9190a5 // fmul v5.4s, v5.4s, v17.s[0]
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4f9190c6 // fmul v6.4s, v6.4s, v17.s[0]
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4f9190e7 // fmul v7.4s, v7.4s, v17.s[0]
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	VADD V0.S4, V4.S4, V8.S4
+	VADD V1.S4, V5.S4, V9.S4
+	VADD V2.S4, V6.S4, V10.S4
+	VADD V3.S4, V7.S4, V11.S4
+	VADD V8.S4, V9.S4, V8.S4
+	VADD V10.S4, V11.S4, V10.S4
+	VADD V8.S4, V10.S4, V8.S4
+	WORD $0x4eb1b908 // addv s8, v8.4s
+	FMOVS F8, R4
+	LSLW R3, R4, R4
+	NEGW R4, R4
+	VUZP1 V1.H8, V0.H8, V8.H8
+	VUZP1 V3.H8, V2.H8, V9.H8
+	VUZP1 V5.H8, V4.H8, V10.H8
+	VUZP1 V7.H8, V6.H8, V11.H8
+	VUZP1 V9.B16, V8.B16, V16.B16
+	VUZP1 V11.B16, V10.B16, V17.B16
+	FSTPQ (F16, F17), (R0)
+	FMOVS F18, 32(R0)
+	MOVW R4, 36(R0)
+	ADD $40, R0
+	SUBS $1, R2
+	BNE loop267
+	RET
+
+// func brainRowNEON(dst *byte, x *float32, n int)
+TEXT ·brainRowNEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 480(R16), F29
+	FMOVQ 496(R16), F30
+	FMOVQ 512(R16), F31
+loop268:
+	FLDPQ.P 32(R1), (F0, F1)
+	FLDPQ.P 32(R1), (F2, F3)
+	WORD $0x4e20e404 // fcmeq v4.4s, v0.4s, v0.4s
+	VUSHR $16, V0.S4, V8.S4
+	VAND V29.B16, V8.B16, V8.B16
+	VADD V30.S4, V8.S4, V8.S4
+	VADD V8.S4, V0.S4, V0.S4
+	VBIF V4.B16, V31.B16, V0.B16
+	WORD $0x4e21e425 // fcmeq v5.4s, v1.4s, v1.4s
+	VUSHR $16, V1.S4, V9.S4
+	VAND V29.B16, V9.B16, V9.B16
+	VADD V30.S4, V9.S4, V9.S4
+	VADD V9.S4, V1.S4, V1.S4
+	VBIF V5.B16, V31.B16, V1.B16
+	WORD $0x4e22e446 // fcmeq v6.4s, v2.4s, v2.4s
+	VUSHR $16, V2.S4, V10.S4
+	VAND V29.B16, V10.B16, V10.B16
+	VADD V30.S4, V10.S4, V10.S4
+	VADD V10.S4, V2.S4, V2.S4
+	VBIF V6.B16, V31.B16, V2.B16
+	WORD $0x4e23e467 // fcmeq v7.4s, v3.4s, v3.4s
+	VUSHR $16, V3.S4, V11.S4
+	VAND V29.B16, V11.B16, V11.B16
+	VADD V30.S4, V11.S4, V11.S4
+	VADD V11.S4, V3.S4, V3.S4
+	VBIF V7.B16, V31.B16, V3.B16
+	VUZP2 V1.H8, V0.H8, V16.H8
+	VUZP2 V3.H8, V2.H8, V17.H8
+	FSTPQ (F16, F17), (R0)
+	ADD $32, R0
+	SUBS $16, R2
+	BGT loop268
 	RET

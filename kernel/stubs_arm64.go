@@ -259,3 +259,133 @@ func gatedGroupGradNEON(dx, dz, dw, dy, x, z, w []float32, rstd float32)
 
 //go:noescape
 func ropeRowNEON(x, cos, sin []float32, heads int, sign float32)
+
+//go:noescape
+func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ8DotNEON runs the kernel for n ≤ 4 rows.
+func panelQ8DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ8DotNEON_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ8DotNEON_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ8DotNEON_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ8DotNEON_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ8LongNEON runs the kernel for n ≤ 2 rows.
+func panelQ8LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ8LongNEON_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ8LongNEON_2(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ4DotNEON runs the kernel for n ≤ 4 rows.
+func panelQ4DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ4DotNEON_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ4DotNEON_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ4DotNEON_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ4DotNEON_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ4LongNEON runs the kernel for n ≤ 2 rows.
+func panelQ4LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ4LongNEON_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ4LongNEON_2(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelBF16NEON runs the kernel for n ≤ 4 rows.
+func panelBF16NEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelBF16NEON_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelBF16NEON_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelBF16NEON_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelBF16NEON_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+// quantizeRowNEON writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift
+//
+//go:noescape
+func quantizeRowNEON(dst *byte, x *float32, groups, shift int)
+
+// brainRowNEON sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16
+//
+//go:noescape
+func brainRowNEON(dst *byte, x *float32, n int)

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // encoding is an arm64 instruction that Go's assembler lacks: its word with all fields zero, its text in the GNU assembler's syntax, and
 // the fields in the text's order: d, n and m are registers at bits 0, 5 and 16, i is an element of 32 bits, whose index is at bits 11
@@ -12,8 +15,8 @@ type encoding struct {
 }
 
 const (
-	three4S = "%s v%d.4s, v%d.4s, v%d.4s"
-	two4S   = "%s v%d.4s, v%d.4s"
+	three4S = "v%d.4s, v%d.4s, v%d.4s"
+	two4S   = "v%d.4s, v%d.4s"
 )
 
 // neon lists the encodings (Arm Architecture Reference Manual, C7.2). A test compares them with an assembler's.
@@ -33,11 +36,23 @@ var neon = map[string]encoding{
 	"scvtf":  {0x4e21d800, "dn", two4S},
 	"fabs":   {0x4ea0f800, "dn", two4S},
 	// All ones in the lanes that are negative as integers, that is, whose sign is set.
-	"cmlt": {0x4ea0a800, "dn", "%s v%d.4s, v%d.4s, #0"},
+	"cmlt": {0x4ea0a800, "dn", "v%d.4s, v%d.4s, #0"},
 	// Without NaN, the largest lane in lane 0.
-	"fmaxnmv": {0x6e30c800, "dn", "%s s%d, v%d.4s"},
-	"smaxv":   {0x4eb0a800, "dn", "%s s%d, v%d.4s"},
-	"fmla":    {0x4f801000, "dnmi", "%s v%d.4s, v%d.4s, v%d.s[%d]"},
+	"fmaxnmv": {0x6e30c800, "dn", "s%d, v%d.4s"},
+	"smaxv":   {0x4eb0a800, "dn", "s%d, v%d.4s"},
+	"fmla":    {0x4f801000, "dnmi", "v%d.4s, v%d.4s, v%d.s[%d]"},
+	// The other form of a name: the word after it is not part of the instruction.
+	"fmul element": {0x4f809000, "dnmi", "v%d.4s, v%d.4s, v%d.s[%d]"},
+	"fcmeq":        {0x4e20e400, "dnm", three4S},
+	"addv":         {0x4eb1b800, "dn", "s%d, v%d.4s"},
+	"fcvtl":        {0x0e217800, "dn", "v%d.4s, v%d.4h"},
+	"fcvtl2":       {0x4e217800, "dn", "v%d.4s, v%d.8h"},
+	"sdot":         {0x4f80e000, "dnmi", "v%d.4s, v%d.16b, v%d.4b[%d]"},
+	"smull":        {0x0e20c000, "dnm", "v%d.8h, v%d.8b, v%d.8b"},
+	"smull2":       {0x4e20c000, "dnm", "v%d.8h, v%d.16b, v%d.16b"},
+	"smlal":        {0x0e208000, "dnm", "v%d.8h, v%d.8b, v%d.8b"},
+	"smlal2":       {0x4e208000, "dnm", "v%d.8h, v%d.16b, v%d.16b"},
+	"sadalp":       {0x4e606800, "dn", "v%d.4s, v%d.8h"},
 }
 
 // encode returns the word of an instruction and its text.
@@ -46,7 +61,7 @@ func encode(op string, args ...int) (uint32, string) {
 	if !ok || len(args) != len(e.fields) {
 		panic(fmt.Sprintf("arm64: no instruction %s with %d operands", op, len(args)))
 	}
-	word, list := e.word, []any{op}
+	word, list := e.word, []any(nil)
 	for i, x := range args {
 		limit := 32
 		switch e.fields[i] {
@@ -65,7 +80,8 @@ func encode(op string, args ...int) (uint32, string) {
 		}
 		list = append(list, x)
 	}
-	return word, fmt.Sprintf(e.text, list...)
+	name, _, _ := strings.Cut(op, " ")
+	return word, name + " " + fmt.Sprintf(e.text, list...)
 }
 
 // w writes an instruction that Go's assembler lacks.

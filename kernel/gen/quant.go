@@ -42,24 +42,31 @@ func (g *gen) perRows(name string, most int, write func(n int)) {
 	var cases strings.Builder
 	for n := 1; n <= most; n++ {
 		g.function(fmt.Sprintf("%s_%d", name, n), panelParams, "", "")
-		g.load("k", "CX")
-		g.load("w", "BX")
-		g.load("x", "AX")
-		g.load("ldx", "R8")
-		g.load("y", "DI")
-		g.load("ldy", "SI")
-		if n > 3 {
-			g.f("LEAQ (R8)(R8*2), R9")
-		}
-		if n > 5 {
-			g.f("LEAQ (AX)(R8*4), R10")
-			g.f("ADDQ R8, R10")
+		if !g.arm {
+			g.panelArgs(n)
 		}
 		write(n)
 		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(k, w, x, ldx, y, ldy)\n", n, name, n)
 	}
 	fmt.Fprintf(&g.stubs, "\n// %s runs the kernel for n ≤ %d rows.\n", name, most)
 	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, panelParams, cases.String())
+}
+
+// panelArgs loads the arguments of a panel kernel of n rows.
+func (g *gen) panelArgs(n int) {
+	g.load("k", "CX")
+	g.load("w", "BX")
+	g.load("x", "AX")
+	g.load("ldx", "R8")
+	g.load("y", "DI")
+	g.load("ldy", "SI")
+	if n > 3 {
+		g.f("LEAQ (R8)(R8*2), R9")
+	}
+	if n > 5 {
+		g.f("LEAQ (AX)(R8*4), R10")
+		g.f("ADDQ R8, R10")
+	}
 }
 
 // advance moves the pointers of x and the weights and loops while k columns are left.

@@ -1,0 +1,30 @@
+//go:build !purego
+
+package kernel
+
+// narrowNEON is how NEON multiplies narrow weights, with or without SDOT. The bits are the same.
+func narrowNEON(sdot bool) [panelFormats]narrow {
+	n := [panelFormats]narrow{
+		BF16: narrowBy(BF16, 4, panelBF16NEON, brainRowVectors),
+		Q8:   narrowBy(Q8, 2, panelQ8LongNEON, quantizeRowVectors(Q8)),
+		Q4:   narrowBy(Q4, 2, panelQ4LongNEON, quantizeRowVectors(Q4)),
+	}
+	if sdot {
+		n[Q8] = narrowBy(Q8, 4, panelQ8DotNEON, quantizeRowVectors(Q8))
+		n[Q4] = narrowBy(Q4, 4, panelQ4DotNEON, quantizeRowVectors(Q4))
+	}
+	return n
+}
+
+func brainRowVectors(dst []byte, x []float32) {
+	_ = dst[2*len(x)-1]
+	brainRowNEON(&dst[0], &x[0], len(x))
+}
+
+func quantizeRowVectors(f PanelFormat) func(dst []byte, x []float32) {
+	shift := f.shift()
+	return func(dst []byte, x []float32) {
+		_ = dst[f.activationBytes(len(x))-1]
+		quantizeRowNEON(&dst[0], &x[0], len(x)/quantGroupLen, shift)
+	}
+}
