@@ -34,7 +34,8 @@ type table struct {
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	packPanel        func(dst, w []float32, rows, k int)
 	gemmBF16         func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
-	mulBrain         func(y []float32, ldy int, x []float32, ldx, rows int, p *QuantPanels) // many rows on panels of bf16; nil: as few rows
+	gemmPairs        func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) // by instructions for bf16; nil: the level has none
+	mulBrain         func(y []float32, ldy int, x []float32, ldx, rows int, p *QuantPanels)           // many rows on panels of bf16; nil: as few rows
 	mulPanels        func(y []float32, ldy int, x []float32, ldx, rows int, p *Panels)
 	peak             func(turns int) // runs multiply-adds on registers
 	peakFlops        float64         // operations in a turn

@@ -3,15 +3,16 @@ package kernel
 import "time"
 
 // GemmBF16 is Gemm with both operands rounded to bf16: to nearest even, a NaN becomes quiet, a denormal number counts as zero. Products are
-// exact and sums are float32. The definition, which the portable level and processors that multiply bf16 share bit for bit, is one chain
-// of additions an element: it begins with C where that is added to and else with zero, and takes k in pairs, the odd one of each first.
-// Sums and products that leave the range of normal float32 numbers are the exception: the processors flush them to zero. Levels without
-// such instructions add up the same rounded operands in Gemm's order, so their results are close, not equal.
+// exact and sums are float32. The definition, which the portable level and the instructions for bf16 share bit for bit, is one chain of
+// additions an element: it begins with C where that is added to and else with zero, and takes k in pairs, the odd one of each first. Sums
+// and products that leave the range of normal float32 numbers are the exception: the processors flush them to zero. Levels without such
+// instructions, and those where they are slow, add up the same rounded operands in Gemm's order: their results are close, not equal.
 func GemmBF16(c []float32, ldc int, a, b Operand, m, n, k int, accumulate bool) {
 	active.gemmBF16(c, ldc, a, b, m, n, k, accumulate, true)
 }
 
-// HasBF16 reports whether the level in use multiplies bf16 with instructions for it: twice as many products a second as of float32.
+// HasBF16 reports whether the level in use has instructions for products of bf16: on some processors twice as many a second as of float32, on
+// others half as many.
 func HasBF16() bool { return active.peakBF16 != nil }
 
 // brainOperand is v as GemmBF16 multiplies with it.

@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// chainBF16 reports whether the level in use adds up as GemmBF16's definition does.
-func chainBF16() bool { return active == &portable || HasBF16() }
-
 // rounded returns the operand as GemmBF16 multiplies with it.
 func rounded(o Operand) Operand {
 	r := o
@@ -35,10 +32,19 @@ func testShapeBF16(t *testing.T, rng *rand.Rand, m, n, k int) {
 		checkProduct(t, what, seq, c0, ldc, rounded(a), rounded(b), m, n, k, add)
 		GemmBF16(par, ldc, a, b, m, n, k, add)
 		sameBits(t, what+": on all cores and on one", par, seq)
-		if chainBF16() && m*n*k < 1<<20 {
-			want := append([]float32(nil), c0...)
-			gemmBF16Portable(want, ldc, a, b, m, n, k, add, true)
-			sameBits(t, what+": definition", seq, want)
+		if active.gemmPairs == nil {
+			continue
+		}
+		copy(seq, c0)
+		copy(par, c0)
+		active.gemmPairs(seq, ldc, a, b, m, n, k, add, false)
+		checkProduct(t, what+" in pairs", seq, c0, ldc, rounded(a), rounded(b), m, n, k, add)
+		active.gemmPairs(par, ldc, a, b, m, n, k, add, true)
+		sameBits(t, what+": in pairs on all cores and on one", par, seq)
+		if m*n*k < 1<<20 {
+			copy(par, c0)
+			gemmBF16Portable(par, ldc, a, b, m, n, k, add, true)
+			sameBits(t, what+": definition", seq, par)
 		}
 	}
 }
@@ -79,8 +85,13 @@ func TestGemmBF16Specials(t *testing.T) {
 				for i := range 3 {
 					a[i*k+k-1], b[i*k+k-1] = c.a, c.b
 				}
-				got := make([]float32, 9)
+				got := make([]float32, 18)
 				GemmBF16(got, 3, Operand{Data: a, Stride: k}, Operand{Data: b, Stride: k, Trans: true}, 3, 3, k, false)
+				if active.gemmPairs != nil {
+					active.gemmPairs(got[9:], 3, Operand{Data: a, Stride: k}, Operand{Data: b, Stride: k, Trans: true}, 3, 3, k, false, false)
+				} else {
+					copy(got[9:], got)
+				}
 				for _, g := range got {
 					if g != c.want && (g == g || c.want == c.want) {
 						t.Errorf("%s: %g · %g = %g, want %g (k=%d)", level, c.a, c.b, g, c.want, k)
@@ -96,7 +107,7 @@ func TestGemmBF16Specials(t *testing.T) {
 	}
 }
 
-// Panels of bf16 give a row the same bits whether it comes with few others or with many, and those of GemmBF16 where a level multiplies bf16.
+// Panels of bf16 give a row the same bits whether it comes with few others or with many, and those of the product in pairs.
 func TestManyRowsOnBrainPanels(t *testing.T) {
 	onLevels(t, func(t *testing.T) {
 		rng := seeded(t)
@@ -112,10 +123,10 @@ func TestManyRowsOnBrainPanels(t *testing.T) {
 				p.Mul(one, n, x.Data[r*x.Stride:], x.Stride, 1)
 				sameBits(t, fmt.Sprintf("row %d of (%d, %d)", r, n, k), one, many[r*n:][:n])
 			}
-			if HasBF16() {
+			if active.gemmPairs != nil {
 				whole := make([]float32, rows*n)
-				GemmBF16(whole, n, x, Operand{Data: w, Stride: k, Trans: true}, rows, n, k, false)
-				sameBits(t, fmt.Sprintf("GemmBF16 (%d, %d)", n, k), whole, many)
+				active.gemmPairs(whole, n, x, Operand{Data: w, Stride: k, Trans: true}, rows, n, k, false, true)
+				sameBits(t, fmt.Sprintf("product (%d, %d)", n, k), whole, many)
 			}
 		}
 	})
@@ -155,7 +166,7 @@ func BenchmarkGemmBF16(b *testing.B) {
 				best := time.Duration(1 << 62)
 				for b.Loop() {
 					start := time.Now()
-					active.gemmBF16(c, s.n, x, y, s.m, s.n, s.k, false, cores > 1)
+					active.gemmPairs(c, s.n, x, y, s.m, s.n, s.k, false, cores > 1)
 					best = min(best, time.Since(start))
 				}
 				rate := 2 * float64(s.m*s.n*s.k) / float64(best.Nanoseconds())
