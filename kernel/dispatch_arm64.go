@@ -7,13 +7,12 @@ import "golang.org/x/sys/cpu"
 // tables lists what this processor can run, slowest first: every arm64 processor has NEON.
 func tables() []*table { return []*table{&portable, tableNEON()} }
 
-// missing says which kernels are portable at the best level.
+// missing says what this processor lacks, and is empty where it lacks nothing.
 func missing() string {
-	why := "portable at neon: convolutions, the state space step"
 	if !cpu.ARM64.HasASIMDDP {
-		why += "; q8 and q4 products do without SDOT, which this processor lacks"
+		return "q8 and q4 products do without SDOT, which this processor lacks"
 	}
-	return why
+	return ""
 }
 
 func tableNEON() *table {
@@ -25,7 +24,9 @@ func tableNEON() *table {
 	t.softplus, t.adamw = softplusNEON, adamwNEON
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowNEON), rmsNormGradBy(rmsNormGradRowNEON)
 	t.gatedRMSNorm, t.gatedRMSNormGrad = gatedRMSNormBy(gatedGroupNEON, nil), gatedRMSNormGradBy(gatedGroupGradNEON, nil)
-	t.rope = ropeBy(ropeRowNEON, nil, nil)
+	t.rope, t.ssdStep = ropeBy(ropeRowNEON, nil, nil), ssdStepVectors
+	t.conv1D = conv1DBy(conv1D2NEON, conv1D3NEON, conv1D4NEON)
+	t.conv1DGrad = conv1DGradBy(conv1DGrad2NEON, conv1DGrad3NEON, conv1DGrad4NEON)
 	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmNEON, packPanelNEON, mulPanelsNEON, mulPanelNEON
 	t.gemmBF16 = gemmRoundedNEON
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }

@@ -260,6 +260,39 @@ func gatedGroupGradNEON(dx, dz, dw, dy, x, z, w []float32, rstd float32)
 //go:noescape
 func ropeRowNEON(x, cos, sin []float32, heads int, sign float32)
 
+// conv1D2NEON works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D2NEON(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad2NEON works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad2NEON(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+// conv1D3NEON works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D3NEON(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad3NEON works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad3NEON(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+// conv1D4NEON works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1D4NEON(y *float32, ldy int, x *float32, ldx int, w, bias *float32, rows, dim int)
+
+// conv1DGrad4NEON works on rows > 0; strides are in bytes
+//
+//go:noescape
+func conv1DGrad4NEON(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *float32, ldx int, w *float32, rows, dim int)
+
+//go:noescape
+func ssdStepNEON(a *ssdArgs)
+
 //go:noescape
 func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
 

@@ -39,6 +39,7 @@ func generate() map[string]string {
 	arm.elementwise()
 	arm.norms()
 	arm.rope()
+	arm.neonScans()
 	arm.neonQuant()
 	return map[string]string{
 		"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations(), "kernel_arm64.s": arm.assembly(), "stubs_arm64.go": arm.declarations(),
