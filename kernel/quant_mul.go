@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 	"runtime"
 	"unsafe"
@@ -129,27 +130,55 @@ var narrowPortable = [panelFormats]narrow{
 // 32 to 8 bits. A row of y is the same bits whatever rows stand beside it and however many cores there are. The kernels of every level
 // agree in all bits, except that processors with instructions for bf16 add its products in pairs and take denormal numbers for 0.
 func (p *QuantPanels) Mul(y []float32, ldy int, x []float32, ldx, rows int) {
-	if rows <= 0 || p.N <= 0 {
+	MulEach([]QuantProduct{{p, y, ldy}}, x, ldx, rows)
+}
+
+// QuantProduct is a matrix and where its product goes: y (rows,N) with a row stride.
+type QuantProduct struct {
+	*QuantPanels
+	Y   []float32
+	Ldy int
+}
+
+// MulEach is Mul of the same x by several matrices of one format and K, bit for bit: x is rounded once, and the cores meet once. It keeps
+// no operand.
+func MulEach(products []QuantProduct, x []float32, ldx, rows int) {
+	if rows <= 0 || len(products) == 0 {
 		return
 	}
-	checkMatrix("y", y, rows, p.N, ldy)
-	checkMatrix("x", x, rows, p.K, ldx)
-	if p.Format == BF16 && active.mulBrain != nil && rows > fewRows && p.K > 0 {
-		active.mulBrain(y, ldy, x, ldx, rows, p)
-		runtime.KeepAlive(p)
+	first := products[0].QuantPanels
+	checkMatrix("x", x, rows, first.K, ldx)
+	weights := 0
+	for i := range products {
+		p := &products[i]
+		if p.Format != first.Format || p.K != first.K {
+			panic(fmt.Sprintf("kernel: a product of panels %d wide in format %d beside others %d wide in format %d", p.K, p.Format, first.K, first.Format))
+		}
+		checkMatrix("y", p.Y, rows, p.N, p.Ldy)
+		weights += p.N * p.K
+	}
+	if first.Format == BF16 && active.mulBrain != nil && rows > fewRows && first.K > 0 {
+		for i := range products {
+			p := &products[i]
+			active.mulBrain(p.Y, p.Ldy, x, ldx, rows, p.QuantPanels)
+			runtime.KeepAlive(p.QuantPanels)
+		}
 		return
 	}
 	j := quantJobs.get()
-	j.start(p, y, ldy, x, ldx, rows)
+	j.start(products, x, ldx, rows)
 	j.prepare()
-	if work := rows * p.N * p.K; p.N*p.K < quantStream && work < quantWork || runtime.GOMAXPROCS(0) == 1 {
+	if weights < quantStream && rows*weights < quantWork || runtime.GOMAXPROCS(0) == 1 {
 		j.products(0, j.panels)
 	} else {
 		Parallel(j.chunks, j.run)
 	}
-	j.QuantPanels, j.y, j.x = nil, nil, nil // keeps no operand alive
+	clear(j.parts)
+	j.x = nil
 	quantJobs.put(j)
-	runtime.KeepAlive(p)
+	for i := range products {
+		runtime.KeepAlive(products[i].QuantPanels)
+	}
 }
 
 const (
@@ -174,19 +203,27 @@ func (f PanelFormat) columnBlock(once bool) int {
 	return 1024
 }
 
-// quantJob is a product whose chunks are ranges of panels. Jobs are reused, so that a product allocates nothing.
+// quantJob is a product whose chunks are ranges of panels, those of one matrix after those of another. Jobs are reused, so that a product
+// allocates nothing.
 type quantJob struct {
-	*QuantPanels
 	narrow
-	y, x           []float32
-	ldy, ldx, rows int
-	cols           int       // K, padded
-	act            []byte    // activations
-	ldact          int       // bytes from one row of them to the next
-	tail           []float32 // (rows, width): the last panel's columns, where it is partial
+	format         PanelFormat
+	parts          []quantPart
+	x              []float32
+	ldx, rows, k   int
+	cols           int    // k, padded
+	act            []byte // activations
+	ldact          int    // bytes from one row of them to the next
 	panels, chunks int
 	run, prepareOn func(i int)
 	actStore       []float32
+}
+
+// quantPart is one matrix of a job.
+type quantPart struct {
+	QuantProduct
+	tail   []float32 // (rows, width): the last panel's columns, where it is partial
+	panels int
 }
 
 var quantJobs = freeList[quantJob]{make: func() *quantJob {
@@ -196,25 +233,29 @@ var quantJobs = freeList[quantJob]{make: func() *quantJob {
 	return j
 }}
 
-func (j *quantJob) start(p *QuantPanels, y []float32, ldy int, x []float32, ldx, rows int) {
-	width := p.Format.width()
-	j.QuantPanels, j.narrow = p, active.narrow[p.Format]
-	j.y, j.ldy, j.x, j.ldx, j.rows = y, ldy, x, ldx, rows
-	j.cols = roundUp(p.K, superblock)
-	j.ldact = roundUp(p.Format.activationBytes(j.cols), cacheLine)
+func (j *quantJob) start(products []QuantProduct, x []float32, ldx, rows int) {
+	j.format, j.k = products[0].Format, products[0].K
+	width := j.format.width()
+	j.narrow = active.narrow[j.format]
+	j.x, j.ldx, j.rows = x, ldx, rows
+	j.cols = roundUp(j.k, superblock)
+	j.ldact = roundUp(j.format.activationBytes(j.cols), cacheLine)
 	if j.ldact/cacheLine%2 == 0 {
 		j.ldact += cacheLine // an odd number of lines, so that rows spread over the cache
 	}
-	j.panels = (p.N + width - 1) / width
-	procs := runtime.GOMAXPROCS(0)
-	j.chunks = min(j.panels, max(groupsPerCore*procs, min(8*groupsPerCore*procs, len(p.Data)/chunkBytes)))
-	tail := 0
-	if p.N%width != 0 {
-		tail = rows * width
+	at := j.ldact / 4 * rows
+	j.actStore = grow(j.actStore, at+len(products)*rows*width)
+	j.act = bytesOf(j.actStore[:at])
+	j.parts, j.panels = j.parts[:0], 0
+	bytes := 0
+	for _, p := range products {
+		j.parts = append(j.parts, quantPart{p, j.actStore[at:][:rows*width], (p.N + width - 1) / width})
+		j.panels += (p.N + width - 1) / width
+		bytes += len(p.Data)
+		at += rows * width
 	}
-	j.actStore = grow(j.actStore, j.ldact/4*rows+tail)
-	j.act = bytesOf(j.actStore[:j.ldact/4*rows])
-	j.tail = j.actStore[j.ldact/4*rows:][:tail]
+	procs := runtime.GOMAXPROCS(0)
+	j.chunks = min(j.panels, max(groupsPerCore*procs, min(8*groupsPerCore*procs, bytes/chunkBytes)))
 }
 
 // groupsPerCore is the least number of chunks a core, so that a late worker costs half its share.
@@ -235,16 +276,16 @@ func (j *quantJob) prepare() {
 }
 
 func (j *quantJob) prepareRows(lo, hi int) {
-	whole := j.K / superblock * superblock
+	whole := j.k / superblock * superblock
 	for r := lo; r < hi; r++ {
-		x, act := j.x[r*j.ldx:][:j.K], j.act[r*j.ldact:]
+		x, act := j.x[r*j.ldx:][:j.k], j.act[r*j.ldact:]
 		if whole > 0 {
 			j.activations(act, x[:whole])
 		}
-		if whole < j.K {
+		if whole < j.k {
 			buffer := tails.get()
 			clear(buffer[copy(buffer[:], x[whole:]):])
-			j.activations(act[j.Format.activationBytes(whole):], buffer[:])
+			j.activations(act[j.format.activationBytes(whole):], buffer[:])
 			tails.put(buffer)
 		}
 	}
@@ -254,8 +295,19 @@ var tails = freeList[[superblock]float32]{make: func() *[superblock]float32 { re
 
 // products computes the columns of panels lo…hi.
 func (j *quantJob) products(lo, hi int) {
-	width := j.Format.width()
-	nearby, step := j.panels, j.Format.columnBlock(j.rows <= j.narrow.rows)
+	for i := range j.parts {
+		p := &j.parts[i]
+		if lo < p.panels && hi > 0 {
+			j.part(p, max(lo, 0), min(hi, p.panels))
+		}
+		lo, hi = lo-p.panels, hi-p.panels
+	}
+}
+
+// part computes the columns of panels lo…hi of one matrix.
+func (j *quantJob) part(m *quantPart, lo, hi int) {
+	width := j.format.width()
+	nearby, step := m.panels, j.format.columnBlock(j.rows <= j.narrow.rows)
 	if j.rows <= fewRows {
 		nearby = panelsNearby
 	}
@@ -264,33 +316,33 @@ func (j *quantJob) products(lo, hi int) {
 		for p := lo; p < hi; p += nearby {
 			for k := 0; k < j.cols; k += step {
 				for q := p; q < min(p+nearby, hi); q++ {
-					j.block(q, r, rows, k, min(step, j.cols-k))
+					j.block(m, q, r, rows, k, min(step, j.cols-k))
 				}
 			}
 		}
 	}
-	if at := j.N / width * width; hi == j.panels && at < j.N {
+	if at := m.N / width * width; hi == m.panels && at < m.N {
 		for r := range j.rows {
-			copy(j.y[r*j.ldy+at:][:j.N-at], j.tail[r*width:])
+			copy(m.Y[r*m.Ldy+at:][:m.N-at], m.tail[r*width:])
 		}
 	}
 }
 
 // block adds the products of n columns from k on of panel q to rows r…r+rows-1; from k = 0 it begins them.
-func (j *quantJob) block(q, r, rows, k, n int) {
-	width, size := j.Format.width(), j.Format.block()
-	y, ldy := j.y[r*j.ldy+q*width:], j.ldy
-	if (q+1)*width > j.N {
-		y, ldy = j.tail[r*width:], width
+func (j *quantJob) block(m *quantPart, q, r, rows, k, n int) {
+	width, size := j.format.width(), j.format.block()
+	y, ldy := m.tail[r*width:], width
+	if (q+1)*width <= m.N {
+		y, ldy = m.Y[r*m.Ldy+q*width:], m.Ldy
 	}
 	if k == 0 {
 		for i := range rows {
 			clear(y[i*ldy:][:width])
 		}
 	}
-	w := j.Data[(q*j.cols+k)/superblock*size:][:n/superblock*size]
+	w := m.Data[(q*j.cols+k)/superblock*size:][:n/superblock*size]
 	for i := 0; i < rows; i += j.narrow.rows {
-		x := j.act[(r+i)*j.ldact+j.Format.activationBytes(k):]
+		x := j.act[(r+i)*j.ldact+j.format.activationBytes(k):]
 		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n)
 	}
 }

@@ -350,6 +350,40 @@ func TestNarrowDoesNotAllocate(t *testing.T) {
 	})
 }
 
+// TestMulEach compares several products in one pass with the same one by one: whole and partial panels, an empty matrix, one core.
+func TestMulEach(t *testing.T) {
+	onLevels(t, func(t *testing.T) {
+		rng := seeded(t)
+		const k = 200
+		x := randoms(rng, 20*k)
+		for _, f := range narrowFormats {
+			for _, rows := range []int{1, 3, 9, 20} {
+				var products []QuantProduct
+				for _, n := range []int{64, 5, 0, 700, 33} {
+					p := Quantize(f, randoms(rng, n*k), n, k, nil)
+					products = append(products, QuantProduct{p, make([]float32, rows*(n+3)), n + 3})
+				}
+				for _, procs := range []int{1, runtime.GOMAXPROCS(0)} {
+					before := runtime.GOMAXPROCS(procs)
+					MulEach(products, x, k, rows)
+					runtime.GOMAXPROCS(before)
+					for _, p := range products {
+						want := make([]float32, len(p.Y))
+						p.Mul(want, p.Ldy, x, k, rows)
+						sameBits(t, fmt.Sprintf("%v, %d of %d rows, %d cores", f, p.N, rows, procs), p.Y, want)
+						clear(p.Y)
+					}
+				}
+			}
+			a, b := Quantize(f, randoms(rng, 64*k), 64, k, nil), Quantize(f, randoms(rng, 32*k), 32, k, nil)
+			y := make([]float32, 96)
+			if n := testing.AllocsPerRun(20, func() { MulEach([]QuantProduct{{a, y, 64}, {b, y[64:], 32}}, x, k, 1) }); n != 0 {
+				t.Errorf("%v: %v allocations", f, n)
+			}
+		}
+	})
+}
+
 func TestMemory(t *testing.T) {
 	m := new(Memory)
 	for _, n := range []int{1, 64, 100, 3 << 20, memoryUnit + 1} {

@@ -2,6 +2,8 @@ package model
 
 import (
 	"krait/autograd"
+	"krait/kernel"
+	"krait/quant"
 	"krait/tensor"
 )
 
@@ -33,6 +35,40 @@ func (l *Linear) weight() autograd.Weight {
 func (l *Linear) Forward(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor {
 	return autograd.Linear(t, x, l.weight(), l.Bias)
 }
+
+// together returns what Forward of each layer does: at most four that read the same rows, of which those ready for inference are multiplied in
+// one pass.
+func together(t *autograd.Tape, x *tensor.Tensor, layers ...*Linear) (ys [4]*tensor.Tensor) {
+	var ms [4]quant.Matrix
+	var out [4][]float32
+	for i, l := range layers {
+		m, ok := l.weight().(quant.Matrix)
+		if _, in := l.dims(); !ok || in != x.Cols() || t.Recording(x) {
+			for i, l := range layers {
+				ys[i] = l.Forward(t, x)
+			}
+			return ys
+		}
+		ms[i] = m
+	}
+	defer t.Stop(autograd.GEMM, t.Start())
+	for i, l := range layers {
+		n, _ := l.dims()
+		ys[i] = t.New(x.Rows(), n)
+		out[i] = ys[i].Data
+	}
+	quant.MulEach(ms[:len(layers)], out[:len(layers)], x.Data, x.Rows())
+	for i, l := range layers {
+		if l.Bias != nil {
+			for r := range x.Rows() {
+				kernel.Add(ys[i].Row(r), l.Bias.Data)
+			}
+		}
+	}
+	return ys
+}
+
+func (l *Linear) dims() (out, in int) { return l.weight().Dims() }
 
 func (l *Linear) params(name string, yield func(string, *tensor.Tensor) bool) bool {
 	return yield(name+".weight", l.Weight) && (l.Bias == nil || yield(name+".bias", l.Bias))
@@ -66,7 +102,8 @@ type MLP struct{ GateProj, UpProj, DownProj *Linear }
 
 // Forward returns down(silu(gate(x))·up(x)): (rows, hidden).
 func (m *MLP) Forward(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor {
-	return m.DownProj.Forward(t, autograd.SwiGLU(t, m.GateProj.Forward(t, x), m.UpProj.Forward(t, x)))
+	ys := together(t, x, m.GateProj, m.UpProj)
+	return m.DownProj.Forward(t, autograd.SwiGLU(t, ys[0], ys[1]))
 }
 
 // Mixer moves information along a sequence. Attention, Mamba1 and Mamba2 are the kinds there are.
@@ -100,7 +137,8 @@ func newAttention(c *Config) *Attention {
 
 // Forward implements Mixer.
 func (a *Attention) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer int) *tensor.Tensor {
-	q, k, v := a.QProj.Forward(t, x), a.KProj.Forward(t, x), a.VProj.Forward(t, x) // (rows, H·P), (rows, K·P) twice
+	ys := together(t, x, a.QProj, a.KProj, a.VProj)
+	q, k, v := ys[0], ys[1], ys[2] // (rows, H·P), (rows, K·P) twice
 	if a.QNorm != nil {
 		q = autograd.HeadRMSNorm(t, q, a.QNorm.Weight, a.heads.H, a.QNorm.Eps)
 		k = autograd.HeadRMSNorm(t, k, a.KNorm.Weight, a.heads.K, a.KNorm.Eps)

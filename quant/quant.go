@@ -134,6 +134,25 @@ func (m Matrix) MulRows(y, x []float32, rows int) {
 	m.narrow.Mul(y, m.narrow.N, x, m.narrow.K, rows)
 }
 
+// MulEach is MulRows of the same x by several matrices, bit for bit, in one pass over the cores where they are narrow and of one format.
+func MulEach(ms []Matrix, ys [][]float32, x []float32, rows int) {
+	var products [4]kernel.QuantProduct
+	together := len(ms) <= len(products)
+	for _, m := range ms {
+		together = together && m.narrow != nil && m.format == ms[0].format
+	}
+	if !together {
+		for i, m := range ms {
+			m.MulRows(ys[i], x, rows)
+		}
+		return
+	}
+	for i, m := range ms {
+		products[i] = kernel.QuantProduct{QuantPanels: m.narrow, Y: ys[i], Ldy: m.narrow.N}
+	}
+	kernel.MulEach(products[:len(ms)], x, ms[0].narrow.K, rows)
+}
+
 // Row sets dst (in) to the values of row r of W.
 func (m Matrix) Row(dst []float32, r int) {
 	if m.format != F32 {
