@@ -41,7 +41,8 @@ type hfConfig struct {
 	LayerTypes            []string        `json:"layer_types"`
 	MaxWindowLayers       *int            `json:"max_window_layers"`
 	RopeInterleaved       bool            `json:"rope_interleaved"`
-	AttnLayers            *[]int          `json:"attn_layers"` // Qwerky's
+	DraftHeadTokens       []int32         `json:"draft_head_tokens"` // ours: the tokens that a draft's output layer knows
+	AttnLayers            *[]int          `json:"attn_layers"`       // Qwerky's
 	AttentionLayers       *[]int          `json:"attention_layers"`
 	NumLabels             *int            `json:"num_labels"`
 	ID2Label              map[string]any  `json:"id2label"`
@@ -143,7 +144,7 @@ func (h *hfConfig) model() (model.Config, error) {
 		NumAttentionHeads: h.NumAttentionHeads, NumKeyValueHeads: h.NumAttentionHeads, VocabSize: h.VocabSize,
 		MaxPositionEmbeddings: h.MaxPositionEmbeddings, RMSNormEps: 1e-6, RopeTheta: 10000,
 		QKVBias: h.AttentionBias, OBias: h.AttentionBias, MLPBias: h.MLPBias,
-		TieWordEmbeddings: h.TieWordEmbeddings != nil && *h.TieWordEmbeddings,
+		TieWordEmbeddings: h.TieWordEmbeddings != nil && *h.TieWordEmbeddings, HeadTokens: h.DraftHeadTokens,
 	}
 	h.family(&c)
 	if h.NumKeyValueHeads != nil {

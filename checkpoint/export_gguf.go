@@ -86,6 +86,8 @@ func exportItems(arch string, m *model.Model, t gguf.Type) []exportItem {
 // exportArchitecture returns llama.cpp's name for the kind of model, or says what GGUF cannot express.
 func exportArchitecture(c *model.Config) (string, error) {
 	switch {
+	case len(c.HeadTokens) > 0:
+		return "", fmt.Errorf("an output layer of %d of %d tokens cannot be written as GGUF: make the draft without --vocab", len(c.HeadTokens), c.VocabSize)
 	case c.Mamba != nil:
 		return graniteHybrid, checkGranite(c)
 	case c.QKNorm && (c.QKVBias || c.OBias || c.MLPBias):

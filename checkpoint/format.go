@@ -40,6 +40,10 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 	if mc.NumLabels > 0 {
 		rewardFields(out)
 	}
+	delete(out, "draft_head_tokens")
+	if len(mc.HeadTokens) > 0 {
+		out["draft_head_tokens"] = mc.HeadTokens
+	}
 	if out["rope_parameters"] == nil {
 		out["rope_theta"] = mc.RopeTheta
 	}

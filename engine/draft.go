@@ -70,7 +70,7 @@ func (g *generation) offers() []offer {
 			g.offer(fromCorpus+class(length), most, 0)
 		}
 	}
-	if g.draft != nil {
+	if g.draft != nil && g.draft.knows(g.tokens) {
 		g.offer(fromModel, min(most, g.draft.room(len(g.tokens))), g.draft.behind(len(g.tokens)))
 	}
 	return g.offered
@@ -155,11 +155,21 @@ type drafter struct {
 	runs     [1]model.Run
 	last     tensor.Tensor // (1, hidden)
 	shape    [2]int
+	vocab    int // the target's
+	checked  int // tokens that are known to be in the draft's vocabulary
 	lag, k   int // of the proposal being judged: tokens fed that are committed, tokens proposed
 }
 
-func newDrafter(m *model.Model, o sample.Options, rng *rand.Rand, k int, t *autograd.Tape) *drafter {
-	return &drafter{model: m, state: m.NewState(), sampling: o, rng: rng, q: make([][]float32, k), tape: t}
+func newDrafter(r *Request, vocab int, rng *rand.Rand, t *autograd.Tape) *drafter {
+	return &drafter{model: r.Draft, state: r.Draft.NewState(), sampling: r.Sampling, rng: rng, q: make([][]float32, r.Speculate), tape: t, vocab: vocab}
+}
+
+// knows reports whether all tokens are in the draft's vocabulary, which may be padded to another size than the target's.
+func (d *drafter) knows(tokens []int32) bool {
+	for d.checked < len(tokens) && int(tokens[d.checked]) < d.model.Config.VocabSize {
+		d.checked++
+	}
+	return d.checked == len(tokens)
 }
 
 // room returns how many tokens can be proposed behind n tokens within the draft's context.
@@ -212,13 +222,18 @@ func (d *drafter) lastRow(hidden *tensor.Tensor) *tensor.Tensor {
 	return &d.last
 }
 
+// token draws the proposed token number i.
 func (d *drafter) token(logits []float32, i int) (int32, error) {
+	logits = logits[:min(len(logits), d.vocab)]
 	if d.sampling.Greedy() {
 		return sample.Argmax(logits)
 	}
 	var err error
 	if d.q[i], err = sample.Dist(d.q[i], logits, d.sampling); err != nil {
 		return 0, err
+	}
+	for len(d.q[i]) < d.vocab {
+		d.q[i] = append(d.q[i], 0)
 	}
 	return sample.Pick(d.q[i], d.rng), nil
 }

@@ -59,7 +59,7 @@ type Request struct {
 	Seed      uint64
 	Stop      []int32 // the token that ends the output is its last one
 
-	Draft     *model.Model // proposes tokens; same vocabulary as the target; nil is none
+	Draft     *model.Model // proposes tokens; its ids mean what the target's mean, though there may be more or fewer; nil is none
 	NGram     bool         // proposes what followed the same tokens before, in the prompt or the output
 	Corpus    *Corpus      // proposes what follows the same tokens there; nil is none
 	Speculate int          // the most tokens a round proposes; 0 is plain decoding
@@ -116,8 +116,6 @@ func (e *Engine) check(r *Request) error {
 		return fmt.Errorf("speculate is %d, want a number from 1 to %d, or 0 for plain decoding", r.Speculate, maxSpeculate)
 	case r.Speculate > 0 && r.Draft == nil && !r.NGram && r.Corpus == nil:
 		return fmt.Errorf("speculate is %d, but there is neither a draft model nor n-grams nor a corpus to propose tokens", r.Speculate)
-	case r.Draft != nil && r.Draft.Config.VocabSize != c.VocabSize:
-		return fmt.Errorf("the draft has a vocabulary of %d tokens, the target of %d: they must share one", r.Draft.Config.VocabSize, c.VocabSize)
 	}
 	for i, id := range r.Prompt {
 		if id < 0 || int(id) >= c.VocabSize {

@@ -44,7 +44,9 @@ func TestGreedySpeculation(t *testing.T) {
 		}
 		drafts := map[string]*model.Model{
 			"none": nil, "itself": m, "nearly itself": subset(t, m, layers, 0.02), "first layer": subset(t, m, layers[:1], 0), "last layer": subset(t, m, layers[len(layers)-1:], 0),
-			"random attention": randomModel(t, vocab, 0, 1, []int{0}, 4), "random hybrid": randomModel(t, vocab, 0, 2, []int{0}, 5), "random mamba": randomModel(t, vocab, 40, 1, nil, 6),
+			"head of every third token": cutHead(t, m, 3), "short cut": shortcut(t, m), "larger vocabulary": randomModel(t, vocab+9, 0, 1, []int{0}, 14),
+			"smaller vocabulary": randomModel(t, vocab/2, 0, 1, []int{0}, 15),
+			"random attention":   randomModel(t, vocab, 0, 1, []int{0}, 4), "random hybrid": randomModel(t, vocab, 0, 2, []int{0}, 5), "random mamba": randomModel(t, vocab, 40, 1, nil, 6),
 		}
 		e := New(m, slices.Collect(values(drafts))...)
 		corpus := NewCorpus(text(rng, vocab, 300, 0.1))
@@ -151,9 +153,8 @@ func TestBadRequests(t *testing.T) {
 		"prompt token 0 is -1":                           {Prompt: []int32{-1}, MaxTokens: 1},
 		"speculate is -1":                                {Prompt: []int32{1}, MaxTokens: 1, Speculate: -1},
 		"neither a draft model nor n-grams nor a corpus": {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2},
-		"vocabulary of 40 tokens, the target of 61":      {Prompt: []int32{1}, MaxTokens: 1, Speculate: 2, Draft: randomModel(t, 40, 0, 1, nil, 1)},
-		"top-p is 2":                       {Prompt: []int32{1}, MaxTokens: 1, Sampling: sample.Options{TopP: 2}},
-		"draft of token 1: logit 0 is NaN": {Prompt: []int32{1}, MaxTokens: 9, Draft: broken, Speculate: 2, FixedDepth: true},
+		"top-p is 2":                                     {Prompt: []int32{1}, MaxTokens: 1, Sampling: sample.Options{TopP: 2}},
+		"draft of token 1: logit 0 is NaN":               {Prompt: []int32{1}, MaxTokens: 9, Draft: broken, Speculate: 2, FixedDepth: true},
 	} {
 		n := 0
 		for _, err := range e.Generate(context.Background(), r, nil) {
@@ -249,7 +250,9 @@ func TestSampledSpeculation(t *testing.T) {
 		for name, r := range map[string]Request{
 			"plain": {}, "draft": {Draft: draft, Speculate: 2, FixedDepth: true}, "n-grams": {NGram: true, Speculate: 3, FixedDepth: true},
 			"corpus":   {Corpus: NewCorpus([]int32{0, 1, 2, 0, 3, 3, 2, 0, 0, 1}), Speculate: 3, FixedDepth: true},
-			"adaptive": {Draft: draft, NGram: true, Speculate: 2},
+			"adaptive": {Draft: draft, NGram: true, Speculate: 2}, "cut head": {Draft: cutHead(t, draft, 2), Speculate: 2, FixedDepth: true},
+			"larger vocabulary":  {Draft: randomModel(t, vocab+3, 0, 1, nil, 23), Speculate: 2, FixedDepth: true},
+			"smaller vocabulary": {Draft: randomModel(t, vocab-1, 0, 1, nil, 24), Speculate: 2, FixedDepth: true},
 		} {
 			r.Prompt, r.MaxTokens, r.Sampling = prompt, 3, o
 			counts := make([]int, len(exact))

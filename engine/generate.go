@@ -103,7 +103,7 @@ func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
 		return g
 	}
 	if r.Draft != nil {
-		g.draft = newDrafter(r.Draft, r.Sampling, g.rng, r.Speculate, e.takeTape())
+		g.draft = newDrafter(&r, e.Target.Config.VocabSize, g.rng, e.takeTape())
 	}
 	if r.NGram {
 		g.automaton = newAutomaton()
@@ -130,7 +130,7 @@ func (g *generation) prefill(ctx context.Context) error {
 	if err := feed(ctx, g.tape, g.target, g.state, g.tokens[:len(g.tokens)-1]); err != nil {
 		return err
 	}
-	if g.draft == nil {
+	if g.draft == nil || !g.draft.knows(g.tokens) {
 		return nil
 	}
 	return g.draft.catchUp(ctx, g.tokens)

@@ -60,12 +60,47 @@ func perturb(m *model.Model, size float64, seed uint64) {
 // subset returns a draft of the given layers with noise on its weights.
 func subset(t testing.TB, m *model.Model, layers []int, noise float64) *model.Model {
 	t.Helper()
-	d, err := model.Subset(m, layers)
+	d, err := model.Subset(m, layers, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	perturb(d, noise, *seed)
 	return d
+}
+
+// cutHead returns m as a draft of itself whose head knows every n-th token.
+func cutHead(t testing.TB, m *model.Model, n int) *model.Model {
+	t.Helper()
+	var known []int32
+	for id := 0; id < m.Config.VocabSize; id += n {
+		known = append(known, int32(id))
+	}
+	d, err := model.Subset(m, seq(m.Config.NumHiddenLayers), known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// shortcut returns all layers of m but the last, or, where it has one layer, m.
+func shortcut(t testing.TB, m *model.Model) *model.Model {
+	t.Helper()
+	if m.Config.NumHiddenLayers == 1 {
+		return m
+	}
+	d, err := model.Shortcut(m, seq(m.Config.NumHiddenLayers-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func seq(n int) []int {
+	s := make([]int, n)
+	for i := range s {
+		s[i] = i
+	}
+	return s
 }
 
 func randomPrompt(rng *rand.Rand, vocab, n int) []int32 {

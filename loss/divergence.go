@@ -17,25 +17,28 @@ const (
 	JS                            // m·KL(T ‖ M) + (1-m)·KL(S ‖ M), M = m·T + (1-m)·S: the generalised Jensen-Shannon divergence (GKD, Agarwal et al. 2024)
 	Skew                          // KL(T ‖ M), M = m·T + (1-m)·S (DistiLLM, Ko et al. 2024)
 	SkewReverse                   // KL(S ‖ M), M = m·S + (1-m)·T
+
+	// TotalVariation is ½ Σ |T - S|, and 1 - that is the probability Σ min(T, S) that speculative sampling accepts a token drawn from S.
+	TotalVariation
 )
 
-var divergenceNames = [...]string{"kl", "reverse_kl", "js", "skew_kl", "skew_reverse_kl"}
+var divergenceNames = [...]string{"kl", "reverse_kl", "js", "skew_kl", "skew_reverse_kl", "tv"}
 
 // String returns the name under which the divergence is logged.
 func (d Divergence) String() string { return divergenceNames[d] }
 
-// ParseDivergence reads a divergence as the command line spells it: forward, reverse, js, skew or skew-reverse.
+// ParseDivergence reads a divergence as the command line spells it: forward, reverse, js, skew, skew-reverse or tv.
 func ParseDivergence(s string) (Divergence, error) {
-	for i, name := range []string{"forward", "reverse", "js", "skew", "skew-reverse"} {
+	for i, name := range []string{"forward", "reverse", "js", "skew", "skew-reverse", "tv"} {
 		if s == name {
 			return Divergence(i), nil
 		}
 	}
-	return 0, fmt.Errorf("divergence %q: want forward, reverse, js, skew or skew-reverse", s)
+	return 0, fmt.Errorf("divergence %q: want forward, reverse, js, skew, skew-reverse or tv", s)
 }
 
 // Mixes reports whether the divergence has a mixture, whose weight must be above 0 and below 1.
-func (d Divergence) Mixes() bool { return d >= JS }
+func (d Divergence) Mixes() bool { return d >= JS && d <= SkewReverse }
 
 // TopK is what is known of a teacher: of each row the ids of its K likeliest tokens with their log-probabilities, (rows, K) each, and the
 // probability of all other tokens together (rows).
@@ -131,6 +134,9 @@ func diverge(kind Divergence, mix float64, p, q, ratio []float32) float64 {
 		}
 		return value
 	}
+	if kind == TotalVariation {
+		return totalVariation(p, q, ratio)
+	}
 	teacher := mix // the teacher's share of the mixture
 	if kind == SkewReverse {
 		teacher = 1 - mix
@@ -160,6 +166,22 @@ func diverge(kind Divergence, mix float64, p, q, ratio []float32) float64 {
 		return ofStudent
 	}
 	return mix*ofTeacher + (1-mix)*ofStudent
+}
+
+// totalVariation is diverge for it: g = ½ sign(p - q).
+func totalVariation(p, q, ratio []float32) float64 {
+	value, mean := 0.0, 0.0
+	for i := range p {
+		d := float64(p[i]) - float64(q[i])
+		g := math.Copysign(0.5, d)
+		value += g * d
+		mean += float64(p[i]) * g
+		ratio[i] = float32(g)
+	}
+	for i, g := range ratio {
+		ratio[i] = p[i] * (g - float32(mean))
+	}
+	return value
 }
 
 // logMix is log(share·exp(r) + 1 - share).

@@ -28,7 +28,8 @@ type Config struct {
 	SlidingWindow         int  // 0: none
 	Mamba                 *MambaConfig
 	// NumLabels is 0 for a language model. A reward model has 1: its output layer gives each token a score instead of the next one's logits.
-	NumLabels int
+	NumLabels  int
+	HeadTokens []int32 // the only tokens that the output layer knows, ascending; nil: all. Drafts have such.
 }
 
 // RopeScaling is rope_scaling of config.json. The zero value scales nothing.
@@ -88,6 +89,9 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s is %d, want a positive number", f.name, f.v)
 		}
 	}
+	if err := c.validateHead(); err != nil {
+		return err
+	}
 	switch {
 	case c.NumLabels < 0 || c.NumLabels > 1:
 		return fmt.Errorf("num_labels is %d, want 1, a reward model's", c.NumLabels)
@@ -110,6 +114,32 @@ func (c *Config) Validate() error {
 		return c.Mamba.validate(c)
 	}
 	return nil
+}
+
+// validateHead checks the tokens of a cut output layer.
+func (c *Config) validateHead() error {
+	if len(c.HeadTokens) == 0 {
+		return nil
+	}
+	if c.TieWordEmbeddings {
+		return fmt.Errorf("draft_head_tokens: an output layer of %d tokens cannot be tied to the embeddings", len(c.HeadTokens))
+	}
+	last := int32(-1)
+	for _, id := range c.HeadTokens {
+		if id <= last || int(id) >= c.VocabSize {
+			return fmt.Errorf("draft_head_tokens: %d after %d: want ascending ids below the vocabulary of %d", id, last, c.VocabSize)
+		}
+		last = id
+	}
+	return nil
+}
+
+// HeadRows returns the rows of the output layer.
+func (c *Config) HeadRows() int {
+	if len(c.HeadTokens) > 0 {
+		return len(c.HeadTokens)
+	}
+	return c.VocabSize
 }
 
 func (m *MambaConfig) validate(c *Config) error {

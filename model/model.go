@@ -70,7 +70,7 @@ func newShape(c Config) (*Model, error) {
 	if c.NumLabels > 0 {
 		m.head.Weight = tensor.Shaped(c.NumLabels, c.HiddenSize)
 	} else if !c.TieWordEmbeddings {
-		m.head.Weight = tensor.Shaped(c.VocabSize, c.HiddenSize)
+		m.head.Weight = tensor.Shaped(c.HeadRows(), c.HiddenSize)
 	}
 	for i := range c.NumHiddenLayers {
 		m.Blocks = append(m.Blocks, newBlock(&c, i))
@@ -179,12 +179,24 @@ func (m *Model) Mix(t *autograd.Tape, layer int, x *tensor.Tensor, b Batch) *ten
 	return m.Blocks[layer].Mixer.Forward(t, x, m.layout(t, b), layer)
 }
 
-// Logits returns hidden·headᵀ: (rows, vocab), a reward model's scores (rows, 1). Callers pass only the rows they need.
+// Logits returns hidden·headᵀ: (rows, vocab), a reward model's scores (rows, 1). Callers pass only the rows they need. Tokens that a cut head does not know have -Inf.
 func (m *Model) Logits(t *autograd.Tape, hidden *tensor.Tensor) *tensor.Tensor {
-	return m.head.Forward(t, hidden)
+	y := m.head.Forward(t, hidden)
+	if len(m.Config.HeadTokens) == 0 {
+		return y
+	}
+	all := t.New(hidden.Rows(), m.Config.VocabSize)
+	fill(all, float32(math.Inf(-1)))
+	for r := range hidden.Rows() {
+		row, known := all.Row(r), y.Row(r)
+		for i, id := range m.Config.HeadTokens {
+			row[id] = known[i]
+		}
+	}
+	return all
 }
 
-// Head returns the weight (vocab, hidden) of the output layer.
+// Head returns the weight (Config.HeadRows, hidden) of the output layer.
 func (m *Model) Head() autograd.Weight { return m.head.weight() }
 
 // Params yields every weight under its name in the checkpoint, in a fixed order. A weight that is not here does not exist.

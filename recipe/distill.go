@@ -122,6 +122,9 @@ func (c *DistillConfig) load() (student, teacher *checkpoint.Checkpoint, docs []
 	if teacher, err = checkpoint.Load(c.Teacher); err != nil {
 		return
 	}
+	if err = wholeHead(c.Teacher, teacher); err != nil {
+		return
+	}
 	sc, tc := student.Model.Config, teacher.Model.Config
 	if sc.VocabSize != tc.VocabSize {
 		err = fmt.Errorf("the student's vocabulary has %d tokens, the teacher's %d: they must share a tokenizer", sc.VocabSize, tc.VocabSize)
@@ -131,6 +134,14 @@ func (c *DistillConfig) load() (student, teacher *checkpoint.Checkpoint, docs []
 		docs, err = c.part(docs)
 	}
 	return
+}
+
+// wholeHead refuses a draft as a teacher.
+func wholeHead(name string, c *checkpoint.Checkpoint) error {
+	if n := len(c.Model.Config.HeadTokens); n > 0 {
+		return fmt.Errorf("%s is a draft whose output layer knows %d of %d tokens: nothing can learn from it", name, n, c.Model.Config.VocabSize)
+	}
+	return nil
 }
 
 // part returns the documents of the part to learn from.
@@ -253,46 +264,55 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 	if err != nil {
 		return err
 	}
-	s := student.Model
+	return c.training(stage, config, student, distillLoss(c, w, student.Model, teacher), docs, report).run(ctx)
+}
+
+// training is a stage that trains a student on documents by a loss.
+func (c *DistillConfig) training(stage string, config any, student *checkpoint.Checkpoint, l profiledLoss, docs []data.Document, report Report) *training {
+	return &training{stage: stage, out: c.Out, config: config, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: l.loss, profile: l.profile, report: report}
+}
+
+// profiledLoss is a loss and the profile that its own part of the work goes to.
+type profiledLoss struct {
+	loss    func(*autograd.Tape, data.Batch) loss.Total
+	profile *autograd.Profile
+}
+
+// distillLoss compares the student with the teacher, at the tokens that the student's output layer knows.
+func distillLoss(c DistillConfig, w loss.Weights, s, teacher *model.Model) profiledLoss {
 	c.pack(teacher)
 	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
 	scratch.SetProfile(profile)
-	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
+	head := teacher.Head()
+	known := s.Config.HeadTokens
+	if len(known) > 0 {
+		head = autograd.Dense{Tensor: teacher.HeadOf(known)}
+	}
+	return profiledLoss{profile: profile, loss: func(tape *autograd.Tape, b data.Batch) loss.Total {
 		mb := modelBatch(b)
 		var th loss.Head
 		if c.KL > 0 {
 			scratch.Reset()
-			th = loss.Head{Hidden: teacher.Forward(scratch, mb), Weight: teacher.Head()}
+			th = loss.Head{Hidden: teacher.Forward(scratch, mb), Weight: head}
 		}
-		return loss.Distill(tape, loss.Head{Hidden: s.Forward(tape, mb), Weight: s.Head()}, th, b.Targets, c.scaled(w, &b))
-	}
-	return (&training{stage: stage, out: c.Out, config: config, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
-		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, profile: profile, report: report}).run(ctx)
+		return loss.Distill(tape, loss.Head{Hidden: s.Forward(tape, mb), Weight: s.Head()}, th, headRows(b.Targets, known), c.scaled(w, &b))
+	}}
 }
 
-// DraftConfig is the configuration of Draft. Target is the model to speculate for; Layers are those of From (the target itself if it is
-// empty) that the draft begins with.
-type DraftConfig struct {
-	From   string `json:"from"`
-	Layers []int  `json:"layers"`
-	DistillConfig
-}
-
-// Draft makes a small model of some of a model's layers with its embeddings and head, and distils it from the target, whose text it is
-// to guess. Config.Teacher is the target.
-func Draft(ctx context.Context, c DraftConfig, report Report) error {
-	if c.From == "" {
-		c.From = c.Teacher
+// headRows returns the targets as rows of an output layer that knows some tokens; the other targets do not count.
+func headRows(targets, known []int32) []int32 {
+	if len(known) == 0 {
+		return targets
 	}
-	c.Student = c.From
-	from, target, docs, err := c.load()
-	if err != nil {
-		return err
+	rows := make([]int32, len(targets))
+	for i, id := range targets {
+		if at, ok := slices.BinarySearch(known, id); ok {
+			rows[i] = int32(at)
+		} else {
+			rows[i] = -1
+		}
 	}
-	m, err := model.Subset(from.Model, c.Layers)
-	if err != nil {
-		return err
-	}
-	return distill(ctx, "draft", c, c.DistillConfig, from.With(m), target.Model, docs, report)
+	return rows
 }

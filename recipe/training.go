@@ -155,6 +155,9 @@ func (t *training) run(ctx context.Context) error {
 	if err := t.validate(); err != nil {
 		return err
 	}
+	if n := len(t.checkpoint.Model.Config.HeadTokens); n > 0 && t.stage != "draft" {
+		return fmt.Errorf("the model is a draft whose output layer knows %d of %d tokens: it cannot be trained for anything else", n, t.checkpoint.Model.Config.VocabSize)
+	}
 	p, err := provenance(t.stage, t.config, t.inputs...)
 	if err != nil {
 		return err

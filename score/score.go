@@ -3,6 +3,7 @@ package score
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -68,6 +69,9 @@ func windows(ids []int32, size, stride int) ([]model.Batch, [][]int32, error) {
 func Perplexity(ctx context.Context, m *model.Model, ids []int32, size, stride int) (Likelihood, error) {
 	var l Likelihood
 	batches, targets, err := windows(ids, size, stride)
+	if err == nil {
+		err = wholeHead(m)
+	}
 	if err != nil {
 		return l, err
 	}
@@ -84,6 +88,14 @@ func Perplexity(ctx context.Context, m *model.Model, ids []int32, size, stride i
 	return l, nil
 }
 
+// wholeHead refuses a draft whose output layer leaves tokens out: it gives those no probability, and the likelihood of a text is 0.
+func wholeHead(m *model.Model) error {
+	if n := len(m.Config.HeadTokens); n > 0 {
+		return fmt.Errorf("a draft whose output layer knows %d of %d tokens has no likelihood of text", n, m.Config.VocabSize)
+	}
+	return nil
+}
+
 // Agreement is how far a model follows its teacher: the mean KL(teacher ‖ model) in nats a token, and the share of tokens at which
 // both have the same first choice.
 type Agreement struct {
@@ -96,6 +108,9 @@ func Agree(ctx context.Context, m, teacher *model.Model, ids []int32, size, stri
 	var a Agreement
 	batches, targets, err := windows(ids, size, stride)
 	if err != nil {
+		return a, err
+	}
+	if err := errors.Join(wholeHead(m), wholeHead(teacher)); err != nil {
 		return a, err
 	}
 	if m.Config.VocabSize != teacher.Config.VocabSize {

@@ -48,7 +48,7 @@ func distillFlags(f *pflag.FlagSet, c *recipe.DistillConfig) {
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.Float64Var(&c.KL, "kl-weight", 1, "`WEIGHT` of the divergence from the teacher")
 	f.Float64Var(&c.CE, "ce-weight", 0, "`WEIGHT` of the cross-entropy on the text")
-	f.StringVar(&c.Divergence, "kl", "forward", "`DIVERGENCE` from the teacher: forward, reverse, js, skew or skew-reverse")
+	f.StringVar(&c.Divergence, "kl", "forward", "`DIVERGENCE` from the teacher: forward, reverse, js, skew, skew-reverse or tv (total variation, which is 1 less the acceptance of a draft)")
 	f.Float64Var(&c.Mix, "kl-mix", 0, "`WEIGHT` of the first distribution in the mixture of js (0: 0.5), skew and skew-reverse (0: 0.1)")
 	f.BoolVar(&c.PaperKLScale, "paper-kl-scale", false, "sum the divergence over all positions of a document, as the paper's code does")
 	trainFlags(f, &c.TrainConfig)
@@ -65,7 +65,7 @@ func checkDistill(cmd *cobra.Command, c *recipe.DistillConfig) error {
 	kind, err := loss.ParseDivergence(c.Divergence)
 	switch {
 	case err != nil:
-		return usage(cmd, "--kl %q: want forward, reverse, js, skew or skew-reverse", c.Divergence)
+		return usage(cmd, "--kl %q: want forward, reverse, js, skew, skew-reverse or tv", c.Divergence)
 	case cmd.Flags().Changed("kl-mix") && !kind.Mixes():
 		return usage(cmd, "--kl-mix: the divergence %s has no mixture", c.Divergence)
 	case !(c.Mix >= 0 && c.Mix < 1):

@@ -30,6 +30,9 @@ A run that was stopped goes on when the same command is given again, bit for bit
 		if c.Layers, err = parseLayers(layers); err != nil || len(c.Layers) == 0 {
 			return usage(cmd, "--layers %q: want numbers of layers, each once, such as 0,4", layers)
 		}
+		if c.Vocab < 0 || cmd.Flags().Changed("vocab") && c.Vocab == 0 {
+			return usage(cmd, "--vocab is %d, want a positive number", c.Vocab)
+		}
 		if err := checkDistill(cmd, &c.DistillConfig); err != nil {
 			return err
 		}
@@ -39,6 +42,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 	})
 	f := cmd.Flags()
 	f.StringVar(&layers, "layers", "", "`LIST` of layers that the draft begins with, such as 0,4")
+	f.IntVar(&c.Vocab, "vocab", 0, "let the draft guess only the `N` tokens that are most frequent in the labels, which makes it faster; 0: all")
 	f.StringVar(&c.From, "from", "", "directory of the `MODEL` to take the layers from (default: TARGET)")
 	distillFlags(f, &c.DistillConfig)
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")

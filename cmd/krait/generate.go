@@ -20,6 +20,7 @@ import (
 type generateConfig struct {
 	model, draft      string
 	corpus            string // a text file
+	selfDraft         string // layers
 	prompt, promptIDs string
 	request           engine.Request
 	ignoreEOS         bool
@@ -73,6 +74,7 @@ the seed gives it again.`,
 	f.Float64Var(&r.Sampling.MinP, "min-p", 0, "sample from tokens at least `P` times as likely as the likeliest; 0: all")
 	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling")
 	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
+	f.StringVar(&c.selfDraft, "self-draft", "", "let these layers of MODEL itself guess ahead: a `LIST` such as 0-5 or 0,2,29")
 	f.BoolVar(&r.NGram, "ngram", false, "guess ahead what followed the same words before")
 	f.StringVar(&c.corpus, "ngram-corpus", "", "guess ahead what follows the same words in this text `FILE`, too")
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
@@ -85,7 +87,7 @@ the seed gives it again.`,
 func (c *generateConfig) validate(cmd *cobra.Command) error {
 	f, r := cmd.Flags(), &c.request
 	r.NGram = r.NGram || c.corpus != ""
-	guesses := c.draft != "" || r.NGram
+	guesses := c.guesses()
 	switch {
 	case f.Changed("prompt") == f.Changed("prompt-ids"):
 		return usage(cmd, "generate: give either --prompt or --prompt-ids")
@@ -99,6 +101,9 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 		return usage(cmd, "--draft is empty, want a MODEL")
 	case f.Changed("ngram-corpus") && c.corpus == "":
 		return usage(cmd, "--ngram-corpus is empty, want a text FILE")
+	}
+	if err := c.checkSelfDraft(cmd); err != nil {
+		return err
 	}
 	if err := r.Sampling.Validate(); err != nil {
 		return usage(cmd, "%v", err)
@@ -115,6 +120,23 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 		if dec != nil || len(r.Prompt) == 0 {
 			return usage(cmd, "--prompt-ids %q: want a JSON array of token ids", c.promptIDs)
 		}
+	}
+	return nil
+}
+
+// guesses reports whether there is anyone to guess tokens.
+func (c *generateConfig) guesses() bool { return c.draft != "" || c.selfDraft != "" || c.request.NGram }
+
+// checkSelfDraft checks --self-draft.
+func (c *generateConfig) checkSelfDraft(cmd *cobra.Command) error {
+	layers, err := parseLayers(c.selfDraft)
+	switch {
+	case !cmd.Flags().Changed("self-draft"):
+		return nil
+	case err != nil || len(layers) == 0:
+		return usage(cmd, "--self-draft %q: want numbers of layers, each once, such as 0-5 or 0,2,29", c.selfDraft)
+	case c.draft != "":
+		return usage(cmd, "--draft %s and --self-draft %s are two drafts: want one", c.draft, c.selfDraft)
 	}
 	return nil
 }
@@ -207,6 +229,13 @@ func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err er
 			return nil, nil, fmt.Errorf("--ngram-corpus: %w", err)
 		}
 		c.request.Corpus = engine.NewCorpus(ids)
+	}
+	if c.selfDraft != "" {
+		layers, _ := parseLayers(c.selfDraft) // checkSelfDraft has seen it
+		if draft, err = model.Shortcut(target.Model, layers); err != nil {
+			err = fmt.Errorf("--self-draft: %w", err)
+		}
+		return target, draft, err
 	}
 	if c.draft == "" {
 		return target, nil, nil

@@ -281,6 +281,10 @@ func TestStages(t *testing.T) {
 	}
 	mustJSON(t, dir, &s, append([]string{"distill", "hybrid", "--teacher", "teacher", "--ce-weight", "0.5", "--freeze", ".mlp.", "--out", "distilled"}, small...)...)
 	mustJSON(t, dir, &s, append([]string{"draft", "hybrid", "--from", "teacher", "--layers", "0,4", "--out", "small"}, small...)...)
+	mustJSON(t, dir, &s, append([]string{"draft", "hybrid", "--layers", "0-1", "--vocab", "300", "--kl", "tv", "--out", "cut"}, small...)...)
+	if a := s.Metrics["expected_acceptance"]; a <= 0.05 || a >= 1 || s.Metrics["top1"] <= 0 {
+		t.Errorf("%+v", s)
+	}
 	var m shown
 	keys := mustJSON(t, dir, &m, "show", "distilled", "--json")
 	wantKeys(t, keys, "architecture", "layers", "layers_by_kind", "parameters", "bytes", "state_bytes", "provenance")
@@ -294,9 +298,21 @@ func TestStages(t *testing.T) {
 	}
 	var plain, spec generated
 	mustJSON(t, dir, &plain, "generate", "distilled", "--prompt", "The", "--max-tokens", "60", "--json")
-	mustJSON(t, dir, &spec, "generate", "distilled", "--prompt", "The", "--max-tokens", "60", "--draft", "small", "--json")
-	if !slices.Equal(plain.IDs, spec.IDs) {
-		t.Errorf("with the draft %q, alone %q", spec.Text, plain.Text)
+	for _, guess := range [][]string{{"--draft", "small"}, {"--draft", "cut"}, {"--self-draft", "0-2"}, {"--self-draft", "1,4", "--ngram"}} {
+		mustJSON(t, dir, &spec, append([]string{"generate", "distilled", "--prompt", "The", "--max-tokens", "60", "--json"}, guess...)...)
+		if !slices.Equal(plain.IDs, spec.IDs) {
+			t.Errorf("with %v %q, alone %q", guess, spec.Text, plain.Text)
+		}
+	}
+	for wrong, why := range map[string]string{
+		"eval ppl cut --text teacher/heldout.txt": "knows 300 of 512 tokens has no likelihood", "distill cut --teacher teacher --labels labels --out x --steps 1": "knows 300 of 512 tokens",
+		"distill hybrid --teacher cut --labels labels --out x --steps 1": "cut is a draft", "export cut --format gguf --out x.gguf": "make the draft without --vocab",
+		"draft cut --layers 0 --vocab 30 --labels labels --out x --steps 1": "cut is a draft", "generate distilled --prompt A --self-draft 0-4": "all 5 layers are no short cut",
+		"generate distilled --prompt A --self-draft 9": "9 is not a layer", "draft hybrid --layers 0 --vocab 512 --labels labels --out x": "fewer than the target's 512",
+	} {
+		if r := krait(t, dir, "", strings.Fields(wrong)...); r.status != 1 || !strings.Contains(r.errors, why) {
+			t.Errorf("%s: %+v, want %q", wrong, r, why)
+		}
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

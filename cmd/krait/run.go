@@ -75,6 +75,7 @@ Lines typed are kept in a history in the user's state directory; KRAIT_NOHISTORY
 	f.Float64Var(&r.Sampling.MinP, "min-p", 0, "sample from tokens at least `P` times as likely as the likeliest; 0: all")
 	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling; without one each answer has its own")
 	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
+	f.StringVar(&c.selfDraft, "self-draft", "", "let these layers of MODEL itself guess ahead: a `LIST` such as 0-5 or 0,2,29")
 	f.BoolVar(&r.NGram, "ngram", false, "guess ahead what followed the same words before")
 	f.StringVar(&c.corpus, "ngram-corpus", "", "guess ahead what follows the same words in this text `FILE`, too")
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
@@ -103,15 +104,15 @@ func (c *runConfig) validate(cmd *cobra.Command) error {
 	case c.interactive && len(c.words) > 0:
 		return usage(cmd, "--interactive: a conversation takes no PROMPT")
 	}
+	if err := c.checkSelfDraft(cmd); err != nil {
+		return err
+	}
 	if err := r.Sampling.Validate(); err != nil {
 		return usage(cmd, "%v", err)
 	}
 	c.seeded, c.depthAsked = f.Changed("seed"), f.Changed("speculate")
 	return checkType(cmd, c.weights)
 }
-
-// guesses reports whether there is anyone to guess tokens.
-func (c *runConfig) guesses() bool { return c.draft != "" || c.request.NGram }
 
 // converse loads the models and holds the conversation.
 func converse(cmd *cobra.Command, u *ui, c *runConfig) error {

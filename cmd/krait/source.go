@@ -135,9 +135,10 @@ func (l *loaded) mustTokenize(instead string) error {
 	return nil
 }
 
-// sameTokens reports why two models' token ids do not mean the same. A model without a tokenizer is judged by its vocabulary alone.
+// sameTokens reports why two models' token ids do not mean the same. A model without a tokenizer is judged by its vocabulary alone; of two
+// with one tokenizer the vocabularies may be padded to different sizes.
 func sameTokens(a, b *loaded) error {
-	if x, y := a.Model.Config.VocabSize, b.Model.Config.VocabSize; x != y {
+	if x, y := a.Model.Config.VocabSize, b.Model.Config.VocabSize; x != y && (a.tokenizer == nil || b.tokenizer == nil) {
 		return fmt.Errorf("%s has a vocabulary of %d tokens, %s of %d: they must share one", a.name, x, b.name, y)
 	}
 	if a.tokenizer == nil || b.tokenizer == nil || bytes.Equal(a.Files["tokenizer.json"], b.Files["tokenizer.json"]) {

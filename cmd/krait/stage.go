@@ -82,14 +82,21 @@ func parseLayers(s string) ([]int, error) {
 		return layers, nil
 	}
 	for part := range strings.SplitSeq(s, ",") {
-		l, err := strconv.Atoi(strings.TrimSpace(part))
-		if err != nil || l < 0 {
-			return nil, fmt.Errorf("%q: want numbers of layers, such as 1,3", s)
+		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			to = from
 		}
-		if slices.Contains(layers, l) {
-			return nil, fmt.Errorf("%q: layer %d stands twice", s, l)
+		first, err := strconv.Atoi(from)
+		last, errLast := strconv.Atoi(to)
+		if err != nil || errLast != nil || first < 0 || last < first || last-first > 1<<20 {
+			return nil, fmt.Errorf("%q: want numbers of layers, such as 1,3 or 0-5", s)
 		}
-		layers = append(layers, l)
+		for l := first; l <= last; l++ {
+			if slices.Contains(layers, l) {
+				return nil, fmt.Errorf("%q: layer %d stands twice", s, l)
+			}
+			layers = append(layers, l)
+		}
 	}
 	return layers, nil
 }
