@@ -30,6 +30,7 @@ func (s *Sequence) Cut(n int) Sequence {
 type Groups struct {
 	order  Stream
 	groups [][]Sequence
+	first  int // number of the first group
 	dealt  []int
 }
 
@@ -55,13 +56,18 @@ func (g *Groups) Seek(c Cursor) { g.order.Seek(c) }
 // Dealt returns the numbers of the groups in the batch that Next returned last.
 func (g *Groups) Dealt() []int { return g.dealt }
 
+// Once makes a batch end where a pass over the groups does, and counts the groups from first.
+func (g *Groups) Once(first int) { g.order.Once, g.first = true, first }
+
 // Next returns the next batch: at least one group, and as many as fit.
 func (g *Groups) Next() Batch {
 	var b Batch
-	g.dealt = nil
 	for {
 		at := &g.order.at
 		if at.Position == len(g.order.order) {
+			if g.order.Once && len(b.Tokens) > 0 {
+				return b
+			}
 			g.Seek(Cursor{Epoch: at.Epoch + 1})
 		}
 		n := g.order.order[at.Position]
@@ -75,7 +81,8 @@ func (g *Groups) Next() Batch {
 		for _, s := range g.groups[n] {
 			b.addSequence(s)
 		}
-		g.dealt = append(g.dealt, n)
+		b.Groups = append(b.Groups, g.first+n)
+		g.dealt = b.Groups
 		at.Position++
 	}
 }

@@ -62,6 +62,7 @@ func parseDocuments(r io.Reader, vocab int) ([]Document, error) {
 type Batch struct {
 	Tokens, Targets []int32
 	Lens            []int
+	Groups          []int // the numbers of the groups that Groups dealt
 }
 
 // Counted returns the number of rows that have a target.
@@ -87,6 +88,8 @@ type Stream struct {
 	// Crop is the share of documents of which only the part from a random place on is dealt, so that a model also learns to read text that
 	// begins in the middle, without a beginning-of-text token.
 	Crop float64
+	// Once makes a batch end where a pass over the documents does.
+	Once bool
 
 	docs   []Document
 	tokens int
@@ -132,6 +135,9 @@ func (s *Stream) Next() Batch {
 	var b Batch
 	for {
 		if s.at.Position == len(s.order) {
+			if s.Once && len(b.Tokens) > 0 {
+				return b
+			}
 			s.Seek(Cursor{Epoch: s.at.Epoch + 1})
 		}
 		d := s.document()

@@ -189,7 +189,7 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 	}
 	c.Train, c.Freeze = []string{".mamba."}, nil
 	return (&training{stage: "align", out: c.Out, config: c, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
-		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: lossOf, profile: profile, report: report}).run(ctx)
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, teacher: t, loss: lossOf, profile: profile, report: report}).run(ctx)
 }
 
 func seq(n int) []int {
@@ -264,7 +264,11 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 	if err != nil {
 		return err
 	}
-	return c.training(stage, config, student, distillLoss(c, w, student.Model, teacher), docs, report).run(ctx)
+	t := c.training(stage, config, student, distillLoss(c, w, student.Model, teacher), docs, report)
+	if len(student.Model.Config.HeadTokens) == 0 {
+		t.teacher = teacher
+	}
+	return t.run(ctx)
 }
 
 // training is a stage that trains a student on documents by a loss.

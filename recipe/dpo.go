@@ -72,10 +72,6 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	stream, err := data.NewGroups(groups, c.BatchTokens, c.Seed)
-	if err != nil {
-		return rows.unusable(err)
-	}
 	report(Event{Stage: "dpo", Note: rows.summary("pairs", groups)})
 	var ref *model.Model
 	if c.Ref != "" {
@@ -96,14 +92,18 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	m := start.Model
 	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
 		var of []loss.Reference
-		for _, n := range stream.Dealt() {
+		for _, n := range b.Groups {
 			of = append(of, refs[n])
 		}
 		return loss.DPO(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets, b.Lens, of, weigh)
 	}
-	return (&training{stage: "dpo", out: c.Out, config: c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
-		checkpoint: start, stream: stream, loss: lossOf, unit: "pairs", prepare: prepare, figures: rows.figures(),
-		profile: new(autograd.Profile), report: report}).run(ctx)
+	t := &training{stage: "dpo", out: c.Out, config: c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
+		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: rows.figures(),
+		profile: new(autograd.Profile), report: report}
+	if t.stream, err = t.groups(groups); err != nil {
+		return rows.unusable(err)
+	}
+	return t.run(ctx)
 }
 
 // pairs reads files of preferences: groups of the chosen answer and the rejected one. kept sees each row before its group is used.

@@ -60,18 +60,18 @@ func SFT(ctx context.Context, c SFTConfig, report Report) error {
 			return err
 		}
 	}
-	stream, err := data.NewGroups(groups, c.BatchTokens, c.Seed)
-	if err != nil {
-		return rows.unusable(err)
-	}
 	report(Event{Stage: "sft", Note: rows.summary("conversations", groups)})
 	m := start.Model
 	profile := new(autograd.Profile)
 	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
 		return loss.CrossEntropy(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets)
 	}
-	return (&training{stage: "sft", out: c.Out, config: c, inputs: append([]string{c.Model}, c.Data...), TrainConfig: c.TrainConfig,
-		checkpoint: start, stream: stream, loss: lossOf, figures: rows.figures(), profile: profile, report: report}).run(ctx)
+	t := &training{stage: "sft", out: c.Out, config: c, inputs: append([]string{c.Model}, c.Data...), TrainConfig: c.TrainConfig,
+		checkpoint: start, loss: lossOf, figures: rows.figures(), profile: profile, report: report}
+	if t.stream, err = t.groups(groups); err != nil {
+		return rows.unusable(err)
+	}
+	return t.run(ctx)
 }
 
 // textRows turns rows into sequences and counts what becomes of them.

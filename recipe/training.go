@@ -1,21 +1,14 @@
 package recipe
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"krait/autograd"
 	"krait/checkpoint"
@@ -24,7 +17,6 @@ import (
 	"krait/model"
 	"krait/optim"
 	"krait/quant"
-	"krait/safetensors"
 	"krait/train"
 )
 
@@ -53,8 +45,17 @@ type TrainConfig struct {
 	Freeze      []string `json:"freeze"` // parts of names of the weights to leave as they are
 	Seed        uint64   `json:"seed"`
 	SaveEvery   int      `json:"save_steps"`
-	Compute     string   `json:"compute"` // format of the operands of matrix products: f32, or bf16 with float32 sums and weights
+	Compute     string   `json:"compute"`                           // format of the operands of matrix products: f32, or bf16 with float32 sums and weights
+	SaveLimit   int      `json:"save_total_limit,omitempty"`        // states to keep while it trains, the latest; 0: one
+	EvalEvery   int      `json:"eval_steps,omitempty"`              // steps between measurements on what is held out; 0: none
+	EvalRows    int      `json:"eval_rows,omitempty"`               // documents or rows to hold out, the last ones
+	EvalText    string   `json:"eval_text,omitempty"`               // a text file to measure on as well
+	Patience    int      `json:"early_stopping_patience,omitempty"` // measurements without a better one after which it ends; 0: it does not
+	Spike       float64  `json:"loss_spike_factor,omitempty"`       // a step is skipped whose loss is so many times the running mean; 0: none is
 }
+
+// defaultEvalRows are held out where a measurement is asked for and nothing is said to measure on.
+const defaultEvalRows = 32
 
 // DefaultTrain returns the defaults of a stage: the constants of the field, a rate that suits small models.
 func DefaultTrain() TrainConfig {
@@ -67,6 +68,9 @@ const AutoWarmup = -1
 
 // settle replaces what is left to the number of steps.
 func (c *TrainConfig) settle() {
+	if c.EvalEvery > 0 && c.EvalRows == 0 && c.EvalText == "" {
+		c.EvalRows = defaultEvalRows
+	}
 	if c.BatchRows > 0 {
 		c.BatchTokens = c.BatchRows * c.Context
 	}
@@ -92,6 +96,10 @@ func (c *TrainConfig) validate() error {
 		return fmt.Errorf("%d warm-up steps of %d", c.Warmup, c.Steps)
 	case !(c.Decay >= 0 && c.Decay <= 1) || !(c.WarmupRatio >= 0 && c.WarmupRatio <= 1) || !(c.FloorLR >= 0 && c.FloorLR <= 1):
 		return fmt.Errorf("lr_decay_ratio %g, warmup_ratio %g, min_lr_rate %g: want shares from 0 to 1", c.Decay, c.WarmupRatio, c.FloorLR)
+	case c.SaveLimit < 0 || c.EvalEvery < 0 || c.EvalRows < 0 || c.Patience < 0 || c.Spike != 0 && !(c.Spike > 1):
+		return fmt.Errorf("save_total_limit, eval_steps, eval_rows and early_stopping_patience must not be negative, loss_spike_factor more than 1")
+	case c.EvalEvery == 0 && (c.EvalRows > 0 || c.EvalText != "" || c.Patience > 0):
+		return fmt.Errorf("eval_rows, eval_text and early_stopping_patience need eval_steps: how often to measure")
 	case c.Beta1 < 0 || c.Beta1 >= 1 || c.Beta2 < 0 || c.Beta2 >= 1 || c.RestLR < 0 || c.Clip < 0 || c.WeightDecay < 0:
 		return fmt.Errorf("betas must be in [0,1), scales and limits must not be negative")
 	}
@@ -123,7 +131,9 @@ type training struct {
 	TrainConfig
 	checkpoint *checkpoint.Checkpoint // the model as it starts; its weights are trained in place
 	docs       []data.Document
-	stream     batches // what to train on instead of docs
+	stream     batches      // what to train on instead of docs
+	held       batches      // what is held out to measure on
+	teacher    *model.Model // what a measurement on text compares with, perhaps nil
 	loss       func(*autograd.Tape, data.Batch) loss.Total
 	unit       string                                                // what the loss counts; empty: tokens
 	prepare    func(ctx context.Context) error                       // work with the partial directory and the weights as they start
@@ -132,6 +142,7 @@ type training struct {
 	profile    *autograd.Profile                                     // takes the time of operations; the loss may use it for the teacher's too
 	report     Report
 	tokens     tokenCount
+	last       *train.Eval // the latest measurement on what is held out
 }
 
 // batches deals batches, and goes on from a cursor.
@@ -176,6 +187,9 @@ func (t *training) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if t.EvalRows > 0 && t.held == nil {
+		return errors.New("eval_rows: this training cannot hold rows out; eval_text names a text to measure on")
+	}
 	t.countSteps(stream)
 	if err := begin(t.out, p, t.report); err != nil {
 		return err
@@ -186,15 +200,19 @@ func (t *training) run(ctx context.Context) error {
 		}
 	}
 	r := &train.Run[data.Batch]{
-		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, Clip: t.Clip, SaveEvery: t.SaveEvery,
+		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, Clip: t.Clip, SaveEvery: t.SaveEvery, EvalEvery: t.EvalEvery, Patience: t.Patience, Spike: t.Spike,
 			Schedule: optim.Schedule{Name: t.Schedule, Peak: t.LR, Floor: t.FloorLR, Warmup: t.Warmup, Total: t.Steps, Decay: t.Decay}},
 		Optimizer: opt, Next: stream.Next, Loss: t.countedLoss, Profile: t.profile,
 	}
 	r.Save = func() error { return t.save(r, stream.Cursor()) }
+	r.Rewind = func() (string, error) { return t.rewind(r) }
+	if r.Eval, err = t.evaluation(); err != nil {
+		return err
+	}
 	if err := t.resume(r, stream); err != nil {
 		return err
 	}
-	if err := t.loop(ctx, r, p); err != nil {
+	if err := t.loop(ctx, r, stream.Epoch, p); err != nil {
 		return err
 	}
 	if t.after != nil {
@@ -221,12 +239,24 @@ func (t *training) countSteps(stream batches) {
 	t.Warmup = min(t.Warmup, t.Steps)
 }
 
-// batches returns the stream to train on.
+// batches returns the stream to train on; the last documents are held out where some are to be.
 func (t *training) batches() (batches, error) {
 	if t.stream != nil {
 		return t.stream, nil
 	}
-	stream, err := data.NewStream(t.docs, t.BatchTokens, t.Context, t.Seed)
+	n, err := t.heldOut(len(t.docs))
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 {
+		held, err := data.NewStream(t.docs[len(t.docs)-n:], t.BatchTokens, t.Context, t.Seed)
+		if err != nil {
+			return nil, fmt.Errorf("the %d documents held out: %w", n, err)
+		}
+		held.Once = true
+		t.held = held
+	}
+	stream, err := data.NewStream(t.docs[:len(t.docs)-n], t.BatchTokens, t.Context, t.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -234,40 +264,33 @@ func (t *training) batches() (batches, error) {
 	return stream, nil
 }
 
-// loop runs the training with its log, and leaves its figures in p.
-func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], p *checkpoint.Provenance) error {
-	metrics, err := t.openMetrics(r.Progress.Step)
+// groups makes the stream over groups of sequences; the last ones are held out where some are to be.
+func (t *training) groups(groups [][]data.Sequence) (*data.Groups, error) {
+	n, err := t.heldOut(len(groups))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer metrics.Close()
-	unit := cmp.Or(t.unit, "tokens")
-	r.Log = func(s train.Step) error {
-		t.report(Event{Stage: t.stage, Done: s.Step, Total: t.Steps, Unit: "steps",
-			Text: fmt.Sprintf("loss %.4f  %.0f %s/s", s.Loss, float64(s.Tokens)/s.Seconds, unit)})
-		line, err := json.Marshal(t.line(s))
+	if n > 0 {
+		held, err := data.NewGroups(groups[len(groups)-n:], t.BatchTokens, t.Seed)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		_, err = metrics.Write(append(line, '\n'))
-		return err
+		held.Once(len(groups) - n)
+		t.held = held
 	}
-	start, before := time.Now(), r.Progress.Total
-	if err := r.Loop(ctx); err != nil {
-		return err
+	return data.NewGroups(groups[:len(groups)-n], t.BatchTokens, t.Seed)
+}
+
+// heldOut returns how many of n rows are held out: not more than half of them.
+func (c *TrainConfig) heldOut(n int) (int, error) {
+	c.settle()
+	if c.EvalEvery == 0 || c.EvalRows == 0 {
+		return 0, nil
 	}
-	p.Metrics = map[string]float64{"num_" + unit: float64(r.Progress.Total)}
-	if t.unit != "" {
-		p.Metrics["num_tokens"] = float64(t.tokens.total)
+	if c.EvalRows > n/2 {
+		return 0, fmt.Errorf("eval_rows is %d: that is more than half of the %d there are", c.EvalRows, n)
 	}
-	maps.Copy(p.Metrics, t.figures)
-	if elapsed := time.Since(start).Seconds(); r.Progress.Total > before {
-		p.Metrics[unit+"_per_second"] = float64(r.Progress.Total-before) / elapsed
-		for kind, d := range r.Profile {
-			p.Metrics["share_"+autograd.Kind(kind).String()] = d.Seconds() / elapsed
-		}
-	}
-	return metrics.Sync()
+	return c.EvalRows, nil
 }
 
 // complete writes the trained model beside the metrics and ends the stage.
@@ -288,189 +311,6 @@ func (t *training) complete(p *checkpoint.Provenance) error {
 		}
 	}
 	return finish(t.out)
-}
-
-func stateDir(tmp string, step int) string { return filepath.Join(tmp, fmt.Sprintf("state-%d", step)) }
-
-// savedStates returns the steps of the whole states under tmp, latest first.
-func savedStates(tmp string) ([]int, error) {
-	entries, err := os.ReadDir(tmp)
-	if err != nil {
-		return nil, err
-	}
-	var steps []int
-	for _, e := range entries {
-		if s, ok := strings.CutPrefix(e.Name(), "state-"); ok && !strings.HasSuffix(s, ".partial") {
-			if n, err := strconv.Atoi(s); err == nil {
-				steps = append(steps, n)
-			}
-		}
-	}
-	slices.SortFunc(steps, func(a, b int) int { return b - a })
-	return steps, nil
-}
-
-// save writes the whole state of the run and then removes older ones.
-func (t *training) save(r *train.Run[data.Batch], cursor data.Cursor) error {
-	tmp := checkpoint.Partial(t.out)
-	dir := stateDir(tmp, r.Progress.Step)
-	if _, err := os.Stat(dir); err == nil {
-		return nil // saved at this very step already
-	}
-	if err := os.RemoveAll(checkpoint.Partial(dir)); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(checkpoint.Partial(dir), 0o755); err != nil {
-		return err
-	}
-	if err := checkpoint.WriteParams(t.checkpoint.Model, filepath.Join(checkpoint.Partial(dir), "model.safetensors")); err != nil {
-		return err
-	}
-	if err := writeMoments(r.Optimizer, filepath.Join(checkpoint.Partial(dir), "optimizer.safetensors")); err != nil {
-		return err
-	}
-	j, err := json.Marshal(trainState{Progress: r.Progress, Cursor: cursor, Optimizer: r.Optimizer.Steps, Tokens: t.tokens.total})
-	if err != nil {
-		return err
-	}
-	if err := checkpoint.WriteFile(filepath.Join(checkpoint.Partial(dir), "trainer_state.json"), j); err != nil {
-		return err
-	}
-	if err := checkpoint.Finish(dir); err != nil {
-		return err
-	}
-	old, err := savedStates(tmp)
-	if err != nil {
-		return err
-	}
-	for _, s := range old {
-		if s != r.Progress.Step {
-			if err := os.RemoveAll(stateDir(tmp, s)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// resume sets the run to the latest saved state, if there is one.
-func (t *training) resume(r *train.Run[data.Batch], stream batches) error {
-	steps, err := savedStates(checkpoint.Partial(t.out))
-	if err != nil || len(steps) == 0 {
-		return err
-	}
-	dir := stateDir(checkpoint.Partial(t.out), steps[0])
-	j, err := os.ReadFile(filepath.Join(dir, "trainer_state.json"))
-	if err != nil {
-		return err
-	}
-	var s trainState
-	if err := json.Unmarshal(j, &s); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	if err := checkpoint.FillParams(t.checkpoint.Model, filepath.Join(dir, "model.safetensors")); err != nil {
-		return err
-	}
-	if err := readMoments(r.Optimizer, filepath.Join(dir, "optimizer.safetensors")); err != nil {
-		return err
-	}
-	r.Progress, r.Optimizer.Steps, t.tokens.total = s.Progress, s.Optimizer, s.Tokens
-	stream.Seek(s.Cursor)
-	t.report(Event{Stage: t.stage, Note: fmt.Sprintf("going on from step %d of %d", s.Progress.Step, t.Steps)})
-	return nil
-}
-
-// moments lists the optimiser's state under the weights' names.
-func moments(a *optim.AdamW) []safetensors.Tensor {
-	var list []safetensors.Tensor
-	for _, p := range a.Params {
-		list = append(list, safetensors.Tensor{Name: "exp_avg." + p.Name, DType: safetensors.F32, Shape: p.Tensor.Shape},
-			safetensors.Tensor{Name: "exp_avg_sq." + p.Name, DType: safetensors.F32, Shape: p.Tensor.Shape})
-	}
-	return list
-}
-
-// moment returns the i-th of the tensors that moments lists.
-func moment(a *optim.AdamW, i int) []float32 {
-	if i%2 == 0 {
-		return a.M[i/2]
-	}
-	return a.V[i/2]
-}
-
-func writeMoments(a *optim.AdamW, path string) error {
-	list := moments(a)
-	index := map[string]int{}
-	for i, t := range list {
-		index[t.Name] = i
-	}
-	return safetensors.WriteFunc(path, list, nil, func(t safetensors.Tensor) ([]byte, error) {
-		return safetensors.EncodeFloat32s(t.DType, moment(a, index[t.Name])), nil
-	})
-}
-
-func readMoments(a *optim.AdamW, path string) error {
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for i, want := range moments(a) {
-		t, ok := f.Tensor(want.Name)
-		if !ok || !slices.Equal(t.Shape, want.Shape) {
-			return fmt.Errorf("%s: no tensor %s of shape %v", path, want.Name, want.Shape)
-		}
-		if err := safetensors.Float32s(moment(a, i), t); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// openMetrics opens metrics.jsonl for the lines after step: later ones, of work that was lost, are cut off.
-func (t *training) openMetrics(step int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(checkpoint.Partial(t.out), "metrics.jsonl"), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	var keep int64
-	lines := bufio.NewReader(f)
-	for {
-		line, err := lines.ReadBytes('\n')
-		var s train.Step
-		if err != nil || json.Unmarshal(line, &s) != nil || s.Step > step {
-			break
-		}
-		keep += int64(len(line))
-	}
-	if err := f.Truncate(keep); err != nil {
-		f.Close()
-		return nil, err
-	}
-	_, err = f.Seek(keep, 0)
-	return f, err
-}
-
-// ReadMetrics returns the training steps that a stage logged.
-func ReadMetrics(dir string) ([]train.Step, error) {
-	f, err := os.Open(filepath.Join(dir, "metrics.jsonl"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var steps []train.Step
-	dec := json.NewDecoder(f)
-	for dec.More() {
-		var s train.Step
-		if err := dec.Decode(&s); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name(), err)
-		}
-		steps = append(steps, s)
-	}
-	return steps, nil
 }
 
 // modelBatch turns documents laid end to end into fresh sequences.
