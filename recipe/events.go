@@ -92,7 +92,7 @@ func (w *eventWriter) step(s train.Step, at time.Time) error {
 
 // eventHead encodes an Event's wall_time and step.
 func eventHead(at time.Time, step int) []byte {
-	b := binary.LittleEndian.AppendUint64([]byte{1<<3 | 1}, math.Float64bits(float64(at.UnixNano())/1e9))
+	b := binary.LittleEndian.AppendUint64([]byte{1<<3 | 1}, math.Float64bits(float64(at.Unix())+float64(at.Nanosecond())/1e9))
 	if step != 0 {
 		b = binary.AppendUvarint(append(b, 2<<3), uint64(step))
 	}

@@ -61,8 +61,14 @@ type slots struct {
 func kindOf[C any](name, summary string, makes product, defaults func() C, fields func(*C) slots, run func(context.Context, C, Report) error) kind {
 	return kind{name: name, summary: summary, makes: makes,
 		config: func() any { c := defaults(); return &c },
-		slots:  func(c any) slots { return fields(c.(*C)) },
-		run:    func(ctx context.Context, c any, report Report) error { return run(ctx, *c.(*C), report) }}
+		slots: func(c any) slots {
+			s := fields(c.(*C))
+			if s.train != nil {
+				s.files = append(s.files, &s.train.EvalText)
+			}
+			return s
+		},
+		run: func(ctx context.Context, c any, report Report) error { return run(ctx, *c.(*C), report) }}
 }
 
 // kinds lists the kinds of stages in the order of the method. A new kind needs its line here and nothing else.

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"strings"
 
 	"krait/autograd"
 	"krait/checkpoint"

@@ -122,6 +122,12 @@ func trainFlags(f *pflag.FlagSet, c *recipe.TrainConfig) {
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "`SEED` of the order of documents")
 	f.StringVar(&c.Compute, "compute", c.Compute, "`FORMAT` of the operands of matrix products: f32 or bf16; weights and sums are float32")
 	f.IntVar(&c.SaveEvery, "save-steps", c.SaveEvery, "save a state to go on from every `N` steps; 0: never")
+	f.IntVar(&c.SaveLimit, "save-total-limit", 1, "keep the latest `N` states while training")
+	f.IntVar(&c.EvalEvery, "eval-steps", 0, "measure on what is held out every `N` steps; 0: never")
+	f.IntVar(&c.EvalRows, "eval-rows", 0, "hold out the last `N` documents or rows (with --eval-steps and no --eval-text: 32)")
+	f.StringVar(&c.EvalText, "eval-text", "", "measure on the text `FILE` as well")
+	f.IntVar(&c.Patience, "early-stopping-patience", 0, "end after `N` measurements without a better one; 0: do not")
+	f.Float64Var(&c.Spike, "loss-spike-factor", 0, "skip steps whose loss is more than `N` times its running mean; 0: none")
 }
 
 // weightFlags binds the choice of the weights to train.
@@ -159,6 +165,10 @@ func checkTrain(cmd *cobra.Command, c *recipe.TrainConfig) error {
 		return usage(cmd, "--min-lr-rate is %g, want a share from 0 to 1", c.FloorLR)
 	case !(c.Beta1 >= 0 && c.Beta1 < 1) || !(c.Beta2 >= 0 && c.Beta2 < 1):
 		return usage(cmd, "--beta1 %g and --beta2 %g: want numbers from 0 to below 1", c.Beta1, c.Beta2)
+	case c.EvalEvery == 0 && (c.EvalRows > 0 || c.EvalText != "" || c.Patience > 0):
+		return usage(cmd, "--eval-rows, --eval-text and --early-stopping-patience need --eval-steps: how often to measure")
+	case c.SaveLimit < 1 || c.EvalEvery < 0 || c.EvalRows < 0 || c.Patience < 0 || c.Spike != 0 && !(c.Spike > 1):
+		return usage(cmd, "--save-total-limit: want at least 1; --eval-steps, --eval-rows, --early-stopping-patience: none negative; --loss-spike-factor: more than 1")
 	case c.SaveEvery < 0:
 		return usage(cmd, "--save-steps is %d, want a positive number, or 0 for never", c.SaveEvery)
 	}
