@@ -41,7 +41,7 @@ func Attend(t *Tape, q, k, v *tensor.Tensor, h Heads, runs []AttendRun) *tensor.
 	}
 	a.forward()
 	if recording {
-		t.Record(Attention, func() { a.backward(gradOrScratch(t, q), gradOrScratch(t, k), gradOrScratch(t, v)) })
+		t.Record(Attention, func() { a.backward(t.gradOrScratch(q), t.gradOrScratch(k), t.gradOrScratch(v)) })
 	}
 	return a.y
 }

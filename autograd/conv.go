@@ -99,7 +99,7 @@ func eachConvRun(runs []ConvRun, dim int, f func(ConvRun)) {
 // conv1DGrad adds the gradients run by run; those of the weights are summed by run and added in order.
 func conv1DGrad(t *Tape, x, w, bias, y *tensor.Tensor, wT []float32, runs []ConvRun) {
 	d, width := x.Cols(), w.Shape[2]
-	dx, dw, db := gradOrScratch(t, x), gradOrScratch(t, w), gradOrScratch(t, bias)
+	dx, dw, db := t.gradOrScratch(x), t.gradOrScratch(w), t.gradOrScratch(bias)
 	parts := make([]float32, len(runs)*(width+1)*d) // of each run: dw transposed, then db
 	kernel.Parallel(len(runs), func(i int) {
 		r := runs[i]

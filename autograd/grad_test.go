@@ -28,7 +28,7 @@ func check(t *testing.T, f func(tape *Tape) *tensor.Tensor, inputs ...*tensor.Te
 	for i := range weights {
 		weights[i] = float32(rng.NormFloat64())
 	}
-	copy(y.Grad, weights)
+	copy(tape.Grad(y), weights)
 	tape.Backward()
 	objective := func() float64 {
 		var sum float64
@@ -97,7 +97,7 @@ func TestGradients(t *testing.T) {
 			clear(w.Grad)
 			tp := NewTape()
 			y := Linear(tp, x, Dense{Tensor: w, BF16: bf16}, nil)
-			for j := range y.Grad {
+			for j := range tp.Grad(y) {
 				y.Grad[j] = float32(j%251 - 125)
 			}
 			tp.Backward()

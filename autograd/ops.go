@@ -52,8 +52,8 @@ func RMSNorm(t *Tape, x, w *tensor.Tensor, eps float32) *tensor.Tensor {
 		return y
 	}
 	t.Record(Elementwise, func() {
-		dx := gradOrScratch(t, x)
-		tensor.SumBlocks(gradOrScratch(t, w), rows, d, func(part []float32, lo, hi int) {
+		dx := t.gradOrScratch(x)
+		tensor.SumBlocks(t.gradOrScratch(w), rows, d, func(part []float32, lo, hi int) {
 			kernel.RMSNormGrad(dx[lo*d:], part, y.Grad[lo*d:], x.Data[lo*d:], w.Data, rstd[lo:], hi-lo, d)
 		})
 	})
@@ -62,21 +62,18 @@ func RMSNorm(t *Tape, x, w *tensor.Tensor, eps float32) *tensor.Tensor {
 
 // HeadRMSNorm is RMSNorm of each head by itself: x (rows, heads·p), w (p), the same for all heads.
 func HeadRMSNorm(t *Tape, x, w *tensor.Tensor, heads int, eps float32) *tensor.Tensor {
-	y := RMSNorm(t, reshape(x, x.Rows()*heads, x.Cols()/heads), w, eps)
-	return reshape(y, x.Rows(), x.Cols())
+	y := RMSNorm(t, reshape(t, x, x.Rows()*heads, x.Cols()/heads), w, eps)
+	return reshape(t, y, x.Rows(), x.Cols())
 }
 
-// reshape returns x as (rows, cols): the same elements and gradients.
-func reshape(x *tensor.Tensor, rows, cols int) *tensor.Tensor {
-	return &tensor.Tensor{Shape: []int{rows, cols}, Data: x.Data, Grad: x.Grad}
-}
-
-// gradOrScratch returns x's gradient, or memory to write a gradient into that nobody wants.
-func gradOrScratch(t *Tape, x *tensor.Tensor) []float32 {
-	if x.Grad != nil {
-		return x.Grad
+// reshape returns x as (rows, cols): the same elements.
+func reshape(t *Tape, x *tensor.Tensor, rows, cols int) *tensor.Tensor {
+	y := &tensor.Tensor{Shape: []int{rows, cols}, Data: x.Data}
+	if t.Recording(x) {
+		t.result(y, x)
+		t.Record(Elementwise, func() { kernel.Add(x.Grad, y.Grad) })
 	}
-	return t.arena.Zero(len(x.Data))
+	return y
 }
 
 // GatedRMSNorm returns the Mamba2 mixer's norm of y·silu(z): the gate first, then an RMS norm over each of groups groups (Dao and Gu
@@ -98,8 +95,8 @@ func GatedRMSNorm(t *Tape, y, z, w *tensor.Tensor, groups int, eps float32) *ten
 		return o
 	}
 	t.Record(Elementwise, func() {
-		dy, dz := gradOrScratch(t, y), gradOrScratch(t, z)
-		tensor.SumBlocks(gradOrScratch(t, w), rows, 4*d, func(part []float32, lo, hi int) {
+		dy, dz := t.gradOrScratch(y), t.gradOrScratch(z)
+		tensor.SumBlocks(t.gradOrScratch(w), rows, 4*d, func(part []float32, lo, hi int) {
 			kernel.GatedRMSNormGrad(dy[lo*d:], dz[lo*d:], part, o.Grad[lo*d:], y.Data[lo*d:], z.Data[lo*d:], d,
 				w.Data, rstd[lo*groups:], hi-lo, groups, p)
 		})
@@ -168,7 +165,7 @@ func SwiGLU(t *Tape, gate, up *tensor.Tensor) *tensor.Tensor {
 		return y
 	}
 	t.Record(Elementwise, func() {
-		dgate, dup := gradOrScratch(t, gate), gradOrScratch(t, up)
+		dgate, dup := t.gradOrScratch(gate), t.gradOrScratch(up)
 		tensor.Rows(rows, 4*d, func(lo, hi int) {
 			kernel.SwiGLUGrad(dgate[lo*d:hi*d], dup[lo*d:], y.Grad[lo*d:], gate.Data[lo*d:], up.Data[lo*d:])
 		})

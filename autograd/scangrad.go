@@ -16,7 +16,7 @@ type scanGrads struct {
 // same place.
 func (s *scan) backward(t *Tape) {
 	dim, runs := s.Dim(), len(s.runs)
-	g := &scanGrads{x: gradOrScratch(t, s.x), dt: gradOrScratch(t, s.dt), b: gradOrScratch(t, s.b), c: gradOrScratch(t, s.c),
+	g := &scanGrads{x: t.gradOrScratch(s.x), dt: t.gradOrScratch(s.dt), b: t.gradOrScratch(s.b), c: t.gradOrScratch(s.c),
 		da: make([]float32, runs*dim*s.N), dd: make([]float32, runs*dim), ddelt: make([]float32, runs*dim)}
 	shared := min(s.KB, s.KC) // the wider of the two ranges holds whole ranges of the other
 	kernel.Parallel(runs*shared, func(i int) {

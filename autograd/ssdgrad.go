@@ -15,7 +15,7 @@ type ssdGrads struct {
 // backward adds the gradients of SSD, one task for each run and key-value head, so that no two tasks write to the same place.
 func (s *ssd) backward(t *Tape) {
 	n := len(s.runs) * s.H
-	g := &ssdGrads{xbc: gradOrScratch(t, s.xbc), dt: gradOrScratch(t, s.dt), da: make([]float32, n), dd: make([]float32, n), ddt: make([]float32, n)}
+	g := &ssdGrads{xbc: t.gradOrScratch(s.xbc), dt: t.gradOrScratch(s.dt), da: make([]float32, n), dd: make([]float32, n), ddt: make([]float32, n)}
 	kernel.Parallel(len(s.runs)*s.K, func(i int) {
 		run, kv := i/s.K, i%s.K
 		for h := kv * s.group; h < (kv+1)*s.group; h++ {

@@ -32,8 +32,23 @@ type Tape struct {
 	arena   tensor.Arena
 	record  bool
 	grads   []gradient
+	made    []result
+	inputs  []*tensor.Tensor // of all results, one after another
+	pool    tensor.Pool      // of the results' gradients
+	given   [][]float32      // taken from the pool for the gradient function that runs
 	profile *Profile
 }
+
+// result is a tensor made by an operation, whose gradient has no memory but while Backward needs it: from the first gradient function that
+// adds to it to the one of the operation itself.
+type result struct {
+	y      *tensor.Tensor
+	op     int // index of the operation's gradient function
+	lo, hi int // of its inputs
+}
+
+// pending stands for a gradient that has no memory yet.
+var pending = make([]float32, 0)
 
 type gradient struct {
 	kind Kind
@@ -54,8 +69,13 @@ func (t *Tape) Reset() {
 	if t == nil {
 		return
 	}
+	for _, r := range t.made {
+		t.drop(r.y) // where Backward did not run
+	}
 	clear(t.grads)
-	t.grads = t.grads[:0]
+	clear(t.made)
+	clear(t.inputs)
+	t.grads, t.made, t.inputs = t.grads[:0], t.made[:0], t.inputs[:0]
 	t.arena.Reset()
 }
 
@@ -75,18 +95,59 @@ func (t *Tape) Release(p tensor.Place) {
 }
 
 // Bytes returns the memory that the tape holds for activations.
-func (t *Tape) Bytes() int { return t.arena.Bytes() }
+func (t *Tape) Bytes() int { return t.arena.Bytes() + t.pool.Bytes() }
 
-// New returns a matrix (rows, cols) with undefined contents. It has a (zero) gradient if the tape records and an input has one.
+// New returns a matrix (rows, cols) with undefined contents. It has a gradient, which Grad returns, if the tape records and an input has one.
 func (t *Tape) New(rows, cols int, inputs ...*tensor.Tensor) *tensor.Tensor {
 	if t == nil {
 		return tensor.New(rows, cols)
 	}
 	y := t.arena.Tensor(rows, cols)
 	if t.Recording(inputs...) {
-		y.Grad = t.arena.Zero(rows * cols)
+		t.result(y, inputs...)
 	}
 	return y
+}
+
+// result gives y a gradient that is made when it is needed.
+func (t *Tape) result(y *tensor.Tensor, inputs ...*tensor.Tensor) {
+	y.Grad = pending
+	lo := len(t.inputs)
+	for _, x := range inputs {
+		if x != nil {
+			t.inputs = append(t.inputs, x)
+		}
+	}
+	t.made = append(t.made, result{y, len(t.grads), lo, len(t.inputs)})
+}
+
+// Grad returns the gradient of x, nil where it has none. That of a tensor made on the tape comes into being, as zeros, when it is first
+// asked for, and ends when Backward has passed the operation that made x.
+func (t *Tape) Grad(x *tensor.Tensor) []float32 {
+	if x.Grad != nil && len(x.Grad) < len(x.Data) {
+		x.Grad = t.pool.Take(len(x.Data))[:len(x.Data)]
+		clear(x.Grad)
+	}
+	return x.Grad
+}
+
+// drop takes back the memory of a result's gradient.
+func (t *Tape) drop(y *tensor.Tensor) {
+	if len(y.Grad) > 0 {
+		t.pool.Give(y.Grad[:cap(y.Grad)])
+		y.Grad = pending
+	}
+}
+
+// gradOrScratch returns x's gradient, or memory to write a gradient into that nobody wants, which ends with the gradient function.
+func (t *Tape) gradOrScratch(x *tensor.Tensor) []float32 {
+	if x.Grad != nil {
+		return x.Grad
+	}
+	b := t.pool.Take(len(x.Data))
+	t.given = append(t.given, b)
+	clear(b[:len(x.Data)])
+	return b[:len(x.Data)]
 }
 
 // Recording reports whether an operation on these inputs must leave a gradient function.
@@ -131,10 +192,29 @@ func (t *Tape) Stop(kind Kind, start time.Time) {
 // Backward runs the recorded gradient functions in reverse. The gradients of the results it starts from must be set already, as
 // every loss of package loss does.
 func (t *Tape) Backward() {
+	last := len(t.made)
 	for i := len(t.grads) - 1; i >= 0; i-- {
 		g := t.grads[i]
 		start := t.Start()
+		first := last
+		for first > 0 && t.made[first-1].op >= i {
+			first--
+		}
+		for _, r := range t.made[first:last] {
+			t.Grad(r.y)
+			for _, x := range t.inputs[r.lo:r.hi] {
+				t.Grad(x)
+			}
+		}
 		g.f()
+		for _, r := range t.made[first:last] {
+			t.drop(r.y)
+		}
+		for j, b := range t.given {
+			t.pool.Give(b)
+			t.given[j] = nil
+		}
+		t.given, last = t.given[:0], first
 		t.Stop(g.kind, start)
 	}
 }

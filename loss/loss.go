@@ -85,7 +85,7 @@ type distill struct {
 	entropies                []float64 // takes the entropy of each row, where somebody asks
 	kl, ce                   float64
 	hidden, logits, teachers []float32
-	grad                     []float32
+	grad, hiddenGrad         []float32
 }
 
 // record makes the tape's gradients those that rows adds to.
@@ -93,7 +93,9 @@ func (d *distill) record(t *autograd.Tape) {
 	if dense, ok := d.student.Weight.(autograd.Dense); ok {
 		d.dense = dense
 	}
-	d.recording = t.Recording(d.student.Hidden, d.dense.Tensor)
+	if d.recording = t.Recording(d.student.Hidden, d.dense.Tensor); d.recording {
+		d.hiddenGrad = t.Grad(d.student.Hidden)
+	}
 }
 
 // rows adds the loss of the rows that count, chunk by chunk, and returns the number of those whose target is not negative.
@@ -186,7 +188,7 @@ func (d *distill) anyRow(i, at int, target int32, vocab int) (kl, ce float64) {
 // spread adds the gradient of a chunk, which stands where its logits were, to the hidden rows and the head.
 func (d *distill) spread(index []int32, n, width, vocab int) {
 	dy := d.logits[:n*vocab]
-	if grad := d.student.Hidden.Grad; grad != nil {
+	if grad := d.hiddenGrad; grad != nil {
 		d.grad = kernel.Grow(d.grad, n*width)
 		d.dense.InputGrad(d.grad, dy, n, false)
 		for i, r := range index {
@@ -257,7 +259,7 @@ func SquaredError(t *autograd.Tape, x *tensor.Tensor, target []float32) Total {
 	}
 	scale := max(size/float64(rows), 1e-12)
 	if t.Recording(x) {
-		kernel.Axpy(x.Grad, float32(2/scale), diff)
+		kernel.Axpy(t.Grad(x), float32(2/scale), diff)
 	}
 	return Total{Sum: err / scale, Tokens: rows}
 }

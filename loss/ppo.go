@@ -133,7 +133,7 @@ func (c PPO) Value(t *autograd.Tape, values *tensor.Tensor, counted []bool, old,
 		}
 		total.Sum += err * err / 2
 		if record {
-			values.Grad[i] += float32(scale * err)
+			t.Grad(values)[i] += float32(scale * err)
 		}
 	}
 	total.Parts["loss/value_avg"] = total.Sum

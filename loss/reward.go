@@ -39,8 +39,8 @@ func BradleyTerry(t *autograd.Tape, scores *tensor.Tensor, ends []int, margins [
 		most = max(most, scores.Data[chosen], scores.Data[rejected])
 		if record {
 			slope, pull := sigmoid(x)-1, 2*centre*sum
-			scores.Grad[chosen] += float32(slope + pull)
-			scores.Grad[rejected] += float32(pull - slope)
+			t.Grad(scores)[chosen] += float32(slope + pull)
+			t.Grad(scores)[rejected] += float32(pull - slope)
 		}
 	}
 	total.Parts["min_reward"] = float64(least) * float64(pairs)

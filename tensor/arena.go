@@ -6,13 +6,14 @@ const arenaChunk = 1 << 20
 // Arena hands out slices that all end together at Reset. It keeps its memory, so a loop of equal steps allocates only in the first.
 // An arena is not safe for concurrent use.
 type Arena struct {
-	chunks      [][]float32
-	chunk       int         // chunks[chunk] is being filled
-	used        int         // elements used in it
-	free, taken [][]float32 // blocks of their own, for slices that would waste a chunk; taken in the order of their taking
-	heads       []Tensor
-	shapes      []int
-	nHeads      int
+	chunks [][]float32
+	chunk  int         // chunks[chunk] is being filled
+	used   int         // elements used in it
+	free   Pool        // blocks of their own, for slices that would waste a chunk
+	taken  [][]float32 // those handed out, in the order of their taking
+	heads  []Tensor
+	shapes []int
+	nHeads int
 }
 
 // Raw returns n elements with undefined contents.
@@ -33,30 +34,9 @@ func (a *Arena) Raw(n int) []float32 {
 	return s
 }
 
-// block returns n elements of the smallest free block that has as many. Where none has, a new one takes the place of the largest, so that
-// steps of changing sizes hold as many blocks as the one that needed most at a time, not one for every size they ever had.
+// block returns n elements of a block of their own.
 func (a *Arena) block(n int) []float32 {
-	best, largest := -1, -1
-	for i, f := range a.free {
-		if len(f) >= n && (best < 0 || len(f) < len(a.free[best])) {
-			best = i
-		}
-		if largest < 0 || len(f) > len(a.free[largest]) {
-			largest = i
-		}
-	}
-	var b []float32
-	if best >= 0 {
-		b = a.free[best]
-	} else {
-		b, best = make([]float32, n), largest
-	}
-	if best >= 0 {
-		last := len(a.free) - 1
-		a.free[best] = a.free[last]
-		a.free[last] = nil
-		a.free = a.free[:last]
-	}
+	b := a.free.Take(n)
 	a.taken = append(a.taken, b)
 	return b[:n:n]
 }
@@ -91,7 +71,9 @@ func (a *Arena) Place() Place { return Place{a.chunk, a.used, len(a.taken), a.nH
 
 // Release takes back everything that was handed out since the arena stood at p.
 func (a *Arena) Release(p Place) {
-	a.free = append(a.free, a.taken[p.taken:]...)
+	for _, b := range a.taken[p.taken:] {
+		a.free.Give(b)
+	}
 	clear(a.taken[p.taken:])
 	a.chunk, a.used, a.taken, a.nHeads = p.chunk, p.used, a.taken[:p.taken], p.nHeads
 }
@@ -102,7 +84,7 @@ func (a *Arena) Reset() { a.Release(Place{}) }
 // Bytes returns the memory that the arena holds.
 func (a *Arena) Bytes() int {
 	n := 0
-	for _, list := range [][][]float32{a.chunks, a.free, a.taken} {
+	for _, list := range [][][]float32{a.chunks, a.free.blocks, a.taken} {
 		for _, b := range list {
 			n += 4 * len(b)
 		}
