@@ -16,7 +16,7 @@ func decays(name string, p *tensor.Tensor) bool {
 // params lists the weights under optimisation.
 func (t *training) params() []optim.Param {
 	var params []optim.Param
-	for name, p := range t.checkpoint.Model.Params {
+	for name, p := range t.weights {
 		if p.Grad == nil {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -72,6 +73,9 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	if err != nil {
 		return err
 	}
+	if len(groups) == 0 {
+		return rows.unusable(errors.New("no pair is left to learn from"))
+	}
 	report(Event{Stage: "dpo", Note: rows.summary("pairs", groups)})
 	var ref *model.Model
 	if c.Ref != "" {
@@ -80,6 +84,12 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 		}
 		c.pack(ref)
 	}
+	return c.train(ctx, weigh, start, ref, groups, rows.figures(), report)
+}
+
+// train trains a model on pairs. ref is nil where the reference is the model as it starts.
+func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *checkpoint.Checkpoint, ref *model.Model, groups [][]data.Sequence, figures map[string]float64, report Report) error {
+	var stream *data.Groups
 	var refs []loss.Reference
 	prepare := func(ctx context.Context) (err error) {
 		if ref == nil {
@@ -97,12 +107,13 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 		}
 		return loss.DPO(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets, b.Lens, of, weigh)
 	}
-	t := &training{stage: "dpo", out: c.Out, config: c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
-		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: rows.figures(),
-		profile: new(autograd.Profile), report: report}
-	if t.stream, err = t.groups(groups); err != nil {
-		return rows.unusable(err)
+	t := &training{stage: "dpo", out: c.Out, config: *c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
+		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: figures, profile: new(autograd.Profile), report: report}
+	var err error
+	if stream, err = t.groups(groups); err != nil {
+		return err
 	}
+	t.stream = stream
 	return t.run(ctx)
 }
 

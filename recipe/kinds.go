@@ -93,6 +93,9 @@ var kinds = []kind{
 	kindOf("reward", "a model learns to judge answers", makesReward, DefaultReward, func(c *RewardConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}, files: pointers(c.Data), rows: true}
 	}, Reward),
+	kindOf("ppo", "the model learns to please a reward", makesModel, DefaultPPO, func(c *PPOConfig) slots {
+		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"policy", &c.Policy, latest}, {"reward", &c.Reward, rewardOf}, {"ref", &c.Ref, given}}, files: []*string{&c.Prompts}}
+	}, PPO),
 	kindOf("dpo", "the model learns to prefer the answers that were preferred", makesModel, DefaultDPO, func(c *DPOConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}, {"ref", &c.Ref, given}}, files: pointers(c.Pairs), rows: true}
 	}, DPO),

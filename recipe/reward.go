@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"krait/autograd"
+	"krait/checkpoint"
 	"krait/data"
 	"krait/loss"
 	"krait/model"
@@ -68,14 +69,19 @@ func Reward(ctx context.Context, c RewardConfig, report Report) error {
 	if len(groups) <= c.HeldOut {
 		return fmt.Errorf("%w: %d are held out", rows.unusable(errors.New("no pair is left to learn from")), c.HeldOut)
 	}
+	report(Event{Stage: "reward", Note: rows.summary("pairs", groups)})
+	start.Model.ToReward()
+	return c.train(ctx, start, groups, margins, rows.figures(), report)
+}
+
+// train trains a reward model on pairs, each with its margin.
+func (c *RewardConfig) train(ctx context.Context, start *checkpoint.Checkpoint, groups [][]data.Sequence, margins []float64, figures map[string]float64, report Report) error {
 	learnt := len(groups) - c.HeldOut
 	stream, err := data.NewGroups(groups[:learnt], c.BatchTokens, c.Seed)
 	if err != nil {
-		return rows.unusable(err)
+		return err
 	}
-	report(Event{Stage: "reward", Note: rows.summary("pairs", groups)})
 	m := start.Model
-	m.ToReward()
 	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
 		var of []float64
 		for _, n := range stream.Dealt() {
@@ -86,8 +92,8 @@ func Reward(ctx context.Context, c RewardConfig, report Report) error {
 	after := func(ctx context.Context) (map[string]float64, error) {
 		return judge(ctx, m, groups[learnt:], c.BatchTokens)
 	}
-	return (&training{stage: "reward", out: c.Out, config: c, inputs: append([]string{c.Model}, c.Data...), TrainConfig: c.TrainConfig,
-		checkpoint: start, stream: stream, loss: lossOf, unit: "pairs", figures: rows.figures(), after: after,
+	return (&training{stage: "reward", out: c.Out, config: *c, inputs: append([]string{c.Model}, c.Data...), TrainConfig: c.TrainConfig,
+		checkpoint: start, stream: stream, loss: lossOf, unit: "pairs", figures: figures, after: after,
 		profile: new(autograd.Profile), report: report}).run(ctx)
 }
 
@@ -174,4 +180,16 @@ func wilson(k, n int) (low, high float64) {
 	p, size := float64(k)/float64(n), float64(n)
 	centre, half := p+z*z/(2*size), z*math.Sqrt(p*(1-p)/size+z*z/(4*size*size))
 	return (centre - half) / (1 + z*z/size), (centre + half) / (1 + z*z/size)
+}
+
+// loadReward reads a reward model, whose token ids must mean what the policy's mean.
+func loadReward(dir string, policy *checkpoint.Checkpoint) (*model.Model, error) {
+	c, err := checkpoint.LoadReward(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := sameTokenizer("reward model", c, policy); err != nil {
+		return nil, err
+	}
+	return c.Model, nil
 }

@@ -129,6 +129,7 @@ type training struct {
 	inputs     []string
 	TrainConfig
 	checkpoint *checkpoint.Checkpoint // the model as it starts; its weights are trained in place
+	value      *model.Model           // trained beside it and not part of the result; or nil
 	docs       []data.Document
 	stream     batches      // what to train on instead of docs
 	held       batches      // what is held out to measure on
@@ -136,6 +137,8 @@ type training struct {
 	loss       func(*autograd.Tape, data.Batch) loss.Total
 	unit       string                                                // what the loss counts; empty: tokens
 	prepare    func(ctx context.Context) error                       // work with the partial directory and the weights as they start
+	ahead      func(ctx context.Context) error                       // makes what the next batch needs
+	says       func(parts map[string]float64) string                 // how it goes, instead of the loss
 	figures    map[string]float64                                    // of the data, for the record
 	after      func(ctx context.Context) (map[string]float64, error) // judges the trained model, for the record
 	profile    *autograd.Profile                                     // takes the time of operations; the loss may use it for the teacher's too
@@ -177,6 +180,9 @@ func (t *training) run(ctx context.Context) error {
 	})
 	if t.Compute == "bf16" {
 		t.checkpoint.Model.ComputeBF16()
+	}
+	if t.value != nil {
+		t.value.Train(func(string) bool { return true })
 	}
 	opt := optim.NewAdamW(optim.Config{Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay}, t.params())
 	if len(opt.Params) == 0 {

@@ -41,7 +41,10 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], epoch fun
 			return err
 		}
 		_, err = metrics.Write(append(line, '\n'))
-		return errors.Join(err, events.step(s, time.Now()))
+		return errors.Join(err, events.step(s, time.Now()), t.prepareNext(ctx, s.Step))
+	}
+	if err := t.prepareNext(ctx, r.Progress.Step); err != nil {
+		return err
 	}
 	start, before := time.Now(), r.Progress.Total
 	if err := r.Loop(ctx); err != nil {
@@ -77,7 +80,7 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], epoch fun
 
 // show tells how a step went.
 func (t *training) show(s train.Step, unit string) {
-	text := fmt.Sprintf("loss %.4f  %.0f %s/s", s.Loss, float64(s.Tokens)/s.Seconds, unit)
+	text := fmt.Sprintf("%s  %.0f %s/s", t.describe(s), float64(s.Tokens)/s.Seconds, unit)
 	if s.Eval != nil {
 		t.last = s.Eval
 	}

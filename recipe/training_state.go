@@ -50,7 +50,7 @@ func (t *training) save(r *train.Run[data.Batch], cursor data.Cursor) error {
 	if err := os.MkdirAll(checkpoint.Partial(dir), 0o755); err != nil {
 		return err
 	}
-	if err := checkpoint.WriteParams(t.checkpoint.Model, filepath.Join(checkpoint.Partial(dir), "model.safetensors")); err != nil {
+	if err := t.writeWeights(checkpoint.Partial(dir)); err != nil {
 		return err
 	}
 	if err := writeMoments(r.Optimizer, filepath.Join(checkpoint.Partial(dir), "optimizer.safetensors")); err != nil {
@@ -135,7 +135,7 @@ func (t *training) load(r *train.Run[data.Batch], step int) (s trainState, err e
 	if err := json.Unmarshal(j, &s); err != nil {
 		return s, fmt.Errorf("%s: %w", dir, err)
 	}
-	if err := checkpoint.FillParams(t.checkpoint.Model, filepath.Join(dir, "model.safetensors")); err != nil {
+	if err := t.fillWeights(dir); err != nil {
 		return s, err
 	}
 	return s, readMoments(r.Optimizer, filepath.Join(dir, "optimizer.safetensors"))
