@@ -63,7 +63,7 @@ func fillMatched(m *model.Model, from tensors, c *count) error {
 				return fmt.Errorf("%s: %w", called(from, name), err)
 			}
 			x.Dequantize(p.Data)
-		} else if err := convertPieces(p.Data, t); err != nil {
+		} else if err := convertTensor(p.Data, t); err != nil {
 			return fmt.Errorf("%s: %w", called(from, name), err)
 		}
 		if scale := fileScale(name); scale != 1 {
@@ -74,8 +74,8 @@ func fillMatched(m *model.Model, from tensors, c *count) error {
 	return nil
 }
 
-// convertPieces fills dst with the elements of t, on all cores.
-func convertPieces(dst []float32, t safetensors.Tensor) error {
+// convertTensor fills dst with the elements of t, on all cores.
+func convertTensor(dst []float32, t safetensors.Tensor) error {
 	if err := convertible(t); err != nil {
 		return err
 	}

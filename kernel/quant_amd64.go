@@ -41,3 +41,9 @@ func quantizeRowVectors(f PanelFormat) func(dst []byte, x []float32) {
 
 func streamVectorsAVX2(p []byte)   { streamAVX2(&p[0], len(p)) }
 func streamVectorsAVX512(p []byte) { streamAVX512(&p[0], len(p)) }
+
+func residualVectors(dst, x []float32, act []byte) {
+	groups := len(x) / quantGroupLen
+	_, _ = dst[len(x)-1], act[groups*quantGroupBytes-1]
+	residualRowAVX2(&dst[0], &x[0], &act[0], groups)
+}

@@ -19,7 +19,7 @@ type narrow struct {
 
 // A row of activations is, for bf16, the numbers rounded to bf16; for Q8 and Q4 groups of 32 numbers: 32 bytes q = round(x·127/max|x|), the
 // scale max|x|/127 as float32, and the int32 -Σq·bias, with the bias of the weights, 128 or 8. A group below 2⁻¹⁰⁰ counts as zero.
-// A NaN or an Inf makes the scale, and so the row's products, NaN.
+// A NaN or an Inf makes the scale, and so the row's products, NaN. For Q8 a row of x is two of activations: see digits.
 const (
 	quantGroupBytes = 40
 	scaleAt         = 32
@@ -127,7 +127,7 @@ var narrowPortable = [panelFormats]narrow{
 }
 
 // Mul sets y (rows,N) = x (rows,K)·Wᵀ, with row strides ldy and ldx, over all cores where that pays. x is rounded to bf16, or in groups of
-// 32 to 8 bits. A row of y is the same bits whatever rows stand beside it and however many cores there are. The kernels of every level
+// 32 to 16 bits for Q8 and 8 for Q4. A row of y is the same bits whatever rows stand beside it and however many cores there are. The kernels of every level
 // agree in all bits, except that processors with instructions for bf16 add its products in pairs and take denormal numbers for 0.
 func (p *QuantPanels) Mul(y []float32, ldy int, x []float32, ldx, rows int) {
 	MulEach([]QuantProduct{{p, y, ldy}}, x, ldx, rows)
@@ -212,7 +212,7 @@ type quantJob struct {
 	x              []float32
 	ldx, rows, k   int
 	cols           int    // k, padded
-	act            []byte // activations
+	act            []byte // activations: rows, or digits of rows
 	ldact          int    // bytes from one row of them to the next
 	panels, chunks int
 	run, prepareOn func(i int)
@@ -243,7 +243,7 @@ func (j *quantJob) start(products []QuantProduct, x []float32, ldx, rows int) {
 	if j.ldact/cacheLine%2 == 0 {
 		j.ldact += cacheLine // an odd number of lines, so that rows spread over the cache
 	}
-	at := j.ldact / 4 * rows
+	at := j.ldact / 4 * rows * j.format.digits()
 	j.actStore = grow(j.actStore, at+len(products)*rows*width)
 	j.act = bytesOf(j.actStore[:at])
 	j.parts, j.panels = j.parts[:0], 0
@@ -276,16 +276,16 @@ func (j *quantJob) prepare() {
 }
 
 func (j *quantJob) prepareRows(lo, hi int) {
-	whole := j.k / superblock * superblock
+	whole, digits := j.k/superblock*superblock, j.format.digits()
 	for r := lo; r < hi; r++ {
-		x, act := j.x[r*j.ldx:][:j.k], j.act[r*j.ldact:]
+		x, act := j.x[r*j.ldx:][:j.k], j.act[r*digits*j.ldact:]
 		if whole > 0 {
-			j.activations(act, x[:whole])
+			j.prepareRow(act, x[:whole])
 		}
 		if whole < j.k {
 			buffer := tails.get()
 			clear(buffer[copy(buffer[:], x[whole:]):])
-			j.activations(act[j.format.activationBytes(whole):], buffer[:])
+			j.prepareRow(act[j.format.activationBytes(whole):], buffer[:])
 			tails.put(buffer)
 		}
 	}
@@ -306,6 +306,10 @@ func (j *quantJob) products(lo, hi int) {
 
 // part computes the columns of panels lo…hi of one matrix.
 func (j *quantJob) part(m *quantPart, lo, hi int) {
+	if j.format.digits() > 1 {
+		j.finePart(m, lo, hi)
+		return
+	}
 	width := j.format.width()
 	nearby, step := m.panels, j.format.columnBlock(j.rows <= j.narrow.rows)
 	if j.rows <= fewRows {

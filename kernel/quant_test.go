@@ -94,7 +94,7 @@ func checkNarrow(t *testing.T, what string, y []float32, ldy int, p *QuantPanels
 						group = max(group, math.Abs(float64(v)))
 					}
 				}
-				slack += group / 253 * math.Abs(float64(w))
+				slack += group / []float64{Q8: 253 * 253, Q4: 253}[p.Format] * math.Abs(float64(w))
 			}
 			if d := math.Abs(float64(y[r*ldy+c]) - want); !(d <= slack) {
 				t.Fatalf("%s: y[%d][%d] = %g, want %g ± %g", what, r, c, y[r*ldy+c], want, slack)

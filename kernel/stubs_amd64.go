@@ -1090,6 +1090,11 @@ func panelBF16AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
 //go:noescape
 func quantizeRowAVX2(dst *byte, x *float32, groups, shift int)
 
+// residualRowAVX2 sets groups of 32 of dst to x less the numbers that act stands for
+//
+//go:noescape
+func residualRowAVX2(dst, x *float32, act *byte, groups int)
+
 // brainRowAVX2 sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16
 //
 //go:noescape

@@ -70,6 +70,32 @@ func (g *gen) quantizeRow() {
 	g.ret()
 }
 
+// residualRow takes from groups of 32 numbers what their activations stand for. The product is rounded before it is subtracted.
+func (g *gen) residualRow() {
+	g.function("residualRow"+g.name, "dst, x *float32, act *byte, groups int", "", "sets groups of 32 of dst to x less the numbers that act stands for")
+	g.load("dst", "DI")
+	g.load("x", "SI")
+	g.load("act", "AX")
+	g.load("groups", "CX")
+	loop := g.newLabel("loop")
+	g.label(loop)
+	g.f("VBROADCASTSS %d(AX), Y15", quantScale)
+	for v := range 4 {
+		g.f("VPMOVSXBD %d(AX), Y%d", 8*v, v)
+		g.f("VCVTDQ2PS Y%d, Y%[1]d", v)
+		g.f("VMULPS Y15, Y%d, Y%[1]d", v)
+		g.f("VMOVUPS %d(SI), Y%d", 32*v, 4+v)
+		g.f("VSUBPS Y%d, Y%d, Y%d", v, 4+v, v)
+		g.f("VMOVUPS Y%d, %d(DI)", v, 32*v)
+	}
+	g.f("ADDQ $128, SI")
+	g.f("ADDQ $128, DI")
+	g.f("ADDQ $%d, AX", quantGroup)
+	g.f("DECQ CX")
+	g.f("JNZ %s", loop)
+	g.ret()
+}
+
 // brainRow rounds float32 to bf16, to nearest even; a NaN becomes the quiet NaN.
 func (g *gen) brainRow() {
 	g.function("brainRow"+g.name, "dst *byte, x *float32, n int", "", "sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16")

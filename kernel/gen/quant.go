@@ -33,6 +33,7 @@ func (g *gen) quantPanels() {
 	g.perRows("panelQ4", 4, g.panelNibble)
 	g.perRows("panelBF16", 4, g.panelWiden)
 	g.quantizeRow()
+	g.residualRow()
 	g.brainRow()
 }
 
