@@ -246,3 +246,36 @@ func (f *nastyFamily) checkList(t *testing.T, tok *Tokenizer, list []json.RawMes
 		t.Errorf("Decode(%v, skip)\n got %q %v\nwant %q", ids, got, err, texts[len(texts)-1])
 	}
 }
+
+// TestNastyStringsByGGUF: a tokenizer that went through a GGUF file gives the same ids, but for the normalisation that a GGUF file cannot
+// say for GPT-NeoX's kind.
+func TestNastyStringsByGGUF(t *testing.T) {
+	texts, all := nasty(t)
+	for _, f := range all {
+		if f.Recipe != nil {
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			g, err := NewGGUF(f.file(t), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := g.JSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			tok, err := Parse(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, text := range texts {
+				if f.Name == "gpt_neox_20b" && !norm.NFC.IsNormalString(text) {
+					continue
+				}
+				if got, err := tok.Encode(text, false); err != nil || !slices.Equal(got, f.IDs[i]) {
+					t.Errorf("Encode(%q)\n got %v %v\nwant %v", text, got, err, f.IDs[i])
+				}
+			}
+		})
+	}
+}
