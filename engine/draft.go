@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"krait/autograd"
@@ -136,7 +138,9 @@ func (g *generation) proposeByModel(ctx context.Context, k int) error {
 	if g.fed, err = g.draft.propose(g.fed, g.tokens, k); err != nil {
 		return fmt.Errorf("draft of token %d: %w", len(g.tokens), err)
 	}
-	g.costs.proposed(g.records[fromModel], k, time.Since(start)-late, behind, late)
+	if k = len(g.fed) - 1; k > 0 {
+		g.costs.proposed(g.records[fromModel], k, time.Since(start)-late, behind, late)
+	}
 	return nil
 }
 
@@ -150,6 +154,8 @@ type drafter struct {
 	state    *model.State
 	sampling sample.Options
 	rng      *rand.Rand
+	history  *sample.History // the sequence's, which the proposal extends while it is made
+	adjusted []float32
 	q        [][]float32 // the distributions (vocab) that the tokens were drawn from
 	tape     *autograd.Tape
 	runs     [1]model.Run
@@ -160,8 +166,9 @@ type drafter struct {
 	lag, k   int // of the proposal being judged: tokens fed that are committed, tokens proposed
 }
 
-func newDrafter(r *Request, vocab int, rng *rand.Rand, t *autograd.Tape) *drafter {
-	return &drafter{model: r.Draft, state: r.Draft.NewState(), sampling: r.Sampling, rng: rng, q: make([][]float32, r.Speculate), tape: t, vocab: vocab}
+func newDrafter(g *generation, t *autograd.Tape) *drafter {
+	return &drafter{model: g.Draft, state: g.Draft.NewState(), sampling: g.Sampling, rng: g.rng, history: g.history, q: make([][]float32, g.Speculate), tape: t,
+		vocab: g.target.Config.VocabSize}
 }
 
 // knows reports whether all tokens are in the draft's vocabulary, which may be padded to another size than the target's.
@@ -201,15 +208,25 @@ func (d *drafter) propose(fed, tokens []int32, k int) ([]int32, error) {
 	next := tokens[d.state.Len():]
 	d.lag, d.k = len(next), k
 	d.state.Mark()
+	base := len(fed)
+	defer func() { d.history.Pop(len(fed) - base) }()
 	for i := range k {
 		d.tape.Reset()
 		d.runs[0] = model.Run{Len: len(next), State: d.state}
 		hidden := d.model.Forward(d.tape, model.Batch{Tokens: next, Runs: d.runs[:]}) // (len(next), hidden)
-		x, err := d.token(d.model.Logits(d.tape, d.lastRow(hidden)).Data, i)
+		logits := d.adjust(d.model.Logits(d.tape, d.lastRow(hidden)).Data)
+		if !slices.ContainsFunc(logits, possible) { // the tokens that the draft knows are all forbidden here
+			if d.k = i + 1; i == 0 {
+				d.keep(0) // nobody will judge: what was fed are tokens that stay
+			}
+			return fed, nil
+		}
+		x, err := d.token(logits, i)
 		if err != nil {
 			return fed, err
 		}
 		fed = append(fed, x)
+		d.history.Push(x)
 		next = fed[len(fed)-1:]
 	}
 	return fed, nil
@@ -222,9 +239,20 @@ func (d *drafter) lastRow(hidden *tensor.Tensor) *tensor.Tensor {
 	return &d.last
 }
 
+// adjust returns the logits of the tokens that the target knows, adjusted.
+func (d *drafter) adjust(logits []float32) []float32 {
+	logits = d.history.Adjust(d.adjusted, logits[:min(len(logits), d.vocab)])
+	if d.history != nil {
+		d.adjusted = logits
+	}
+	return logits
+}
+
+// possible reports whether a logit is not that of a forbidden token.
+func possible(logit float32) bool { return !math.IsInf(float64(logit), -1) }
+
 // token draws the proposed token number i.
 func (d *drafter) token(logits []float32, i int) (int32, error) {
-	logits = logits[:min(len(logits), d.vocab)]
 	if d.sampling.Greedy() {
 		return sample.Argmax(logits)
 	}

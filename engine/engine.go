@@ -66,6 +66,7 @@ type Request struct {
 	// FixedDepth proposes Speculate tokens in every round. Otherwise each round's number, 0 included, is the one that measured times and
 	// acceptance promise to be fastest; it does not change greedy output, but sampled output is then reproducible only in distribution.
 	FixedDepth bool
+	LogProbs   bool // tokens come with their log-probabilities
 	// Synthetic is for measurements alone: it replaces the decision how many of k proposed tokens are accepted, so the output means nothing.
 	Synthetic func(k int) int
 }
@@ -74,6 +75,7 @@ type Request struct {
 type Token struct {
 	ID      int32
 	Drafted bool
+	LogProb float64 // natural, under the target's own distribution: temperature 1, nothing adjusted; 0 unless LogProbs
 }
 
 // Reasons for the end of an output.

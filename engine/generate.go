@@ -65,18 +65,20 @@ func (g *generation) run(ctx context.Context, prefilled func(), yield func(Token
 // generation is one sequence on its way.
 type generation struct {
 	Request
-	target *model.Model
-	costs  *costs
-	state  *model.State // has seen all tokens but the last
-	tokens []int32      // prompt and output
-	limit  int
-	rng    *rand.Rand
-	stats  *Stats
-	tape   *autograd.Tape
-	runs   [1]model.Run
-	fed    []int32   // what the round feeds: the last token, then the proposed ones
-	block  []Token   // what the round commits
-	p      []float32 // target distribution (vocab)
+	target   *model.Model
+	costs    *costs
+	state    *model.State // has seen all tokens but the last
+	tokens   []int32      // prompt and output
+	limit    int
+	rng      *rand.Rand
+	stats    *Stats
+	tape     *autograd.Tape
+	runs     [1]model.Run
+	fed      []int32   // what the round feeds: the last token, then the proposed ones
+	block    []Token   // what the round commits
+	p        []float32 // target distribution (vocab)
+	history  *sample.History
+	adjusted []float32 // logits (vocab)
 
 	// Who proposes.
 	draft     *drafter
@@ -96,14 +98,14 @@ func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
 	tokens := make([]int32, 0, min(limit, len(r.Prompt)+1024)) // room for the usual output
 	g := &generation{
 		Request: r, target: e.Target, costs: e.costs, state: e.Target.NewState(), tokens: append(tokens, r.Prompt...), limit: limit, rng: newRNG(r.Seed),
-		stats: stats, tape: e.takeTape(),
+		stats: stats, tape: e.takeTape(), history: sample.NewHistory(r.Sampling.Adjustments, r.Prompt),
 	}
 	if r.Speculate == 0 {
 		g.Draft, g.NGram, g.Corpus = nil, false, nil
 		return g
 	}
 	if r.Draft != nil {
-		g.draft = newDrafter(&r, e.Target.Config.VocabSize, g.rng, e.takeTape())
+		g.draft = newDrafter(g, e.takeTape())
 	}
 	if r.NGram {
 		g.automaton = newAutomaton()
@@ -229,6 +231,9 @@ func (g *generation) accept(logits []float32, k int) error {
 			}
 		}
 		g.block = append(g.block, Token{ID: token, Drafted: accepted})
+		if g.history.Push(token); g.LogProbs {
+			g.block[i].LogProb = sample.LogProb(logits[i*vocab:][:vocab], token)
+		}
 		if !accepted || slices.Contains(g.Stop, token) {
 			return nil
 		}
@@ -238,6 +243,10 @@ func (g *generation) accept(logits []float32, k int) error {
 
 // decide returns the token behind row i's logits (vocab), and whether it is the proposed one; drafted is -1 where none is proposed.
 func (g *generation) decide(logits []float32, i int, drafted int32) (token int32, accepted bool, err error) {
+	logits = g.history.Adjust(g.adjusted, logits)
+	if g.history != nil {
+		g.adjusted = logits
+	}
 	if g.Sampling.Greedy() {
 		token, err = sample.Argmax(logits)
 		return token, token == drafted, err

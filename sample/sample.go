@@ -9,10 +9,11 @@ import (
 
 // Options says how logits become a distribution. The zero value is greedy.
 type Options struct {
-	Temperature float64 // divides the logits; 0 takes the largest logit and ignores the rest of the options
+	Temperature float64 // divides the logits; 0 takes the largest logit and ignores the options down to MinP
 	TopK        int     // only the TopK largest logits stay; 0 is off
 	TopP        float64 // then only the fewest tokens whose probabilities sum to TopP stay; 0 and 1 are off
 	MinP        float64 // then only tokens at least MinP times as probable as the first stay; 0 is off
+	Adjustments         // come before all of these; a History applies them
 }
 
 // Validate refuses options that mean nothing.
@@ -27,7 +28,7 @@ func (o Options) Validate() error {
 	case !(o.MinP >= 0 && o.MinP <= 1):
 		return fmt.Errorf("min-p is %g, want a number from 0 to 1", o.MinP)
 	}
-	return nil
+	return o.Adjustments.validate()
 }
 
 // Greedy reports whether the options take the largest logit.

@@ -156,7 +156,12 @@ var (
 	targetLogits = []float32{1, 0.2, -0.5, 2}
 	draftLogits  = []float32{0, 1.5, 0.3, 0.4}
 	settings     = []Options{{Temperature: 1}, {Temperature: 0.7}, {Temperature: 2}, {Temperature: 1, TopK: 3}, {Temperature: 1.2, TopP: 0.8},
-		{Temperature: 1, MinP: 0.2}, {Temperature: 0.9, TopK: 3, TopP: 0.9, MinP: 0.05}}
+		{Temperature: 1, MinP: 0.2}, {Temperature: 0.9, TopK: 3, TopP: 0.9, MinP: 0.05},
+		{Temperature: 1, Adjustments: Adjustments{Repetition: 1.8}}, {Temperature: 1, Adjustments: Adjustments{Presence: 1.5}},
+		{Temperature: 1, Adjustments: Adjustments{Frequency: 0.7}}, {Temperature: 1, Adjustments: Adjustments{Bias: map[int32]float64{0: 1, 3: -1}}},
+		{Temperature: 1, Adjustments: Adjustments{Bias: map[int32]float64{3: math.Inf(-1)}}}, {Temperature: 1, Adjustments: Adjustments{Pattern: notTwice}},
+		{Temperature: 0.8, TopK: 3, TopP: 0.95, Adjustments: Adjustments{Repetition: 0.6, Presence: 0.4, Frequency: 0.2, Bias: map[int32]float64{1: 0.5}}}}
+	notTwice, _ = NewPattern("(ab|ac|[bc])*", []string{"a", "b", "c", ""}, []int32{3})
 )
 
 type rule func(target, draft []float32, token int32, rng *rand.Rand) int32
@@ -167,8 +172,12 @@ func worst(t *testing.T, r rule) float64 {
 	rng := rand.New(rand.NewPCG(3, 4))
 	ratio := 0.0
 	for _, o := range settings {
-		p, _ := Dist(nil, targetLogits, o)
-		q, _ := Dist(nil, draftLogits, o)
+		h := NewHistory(o.Adjustments, []int32{3, 1})
+		for _, id := range []int32{1, 0, 1, 1} {
+			h.Push(id)
+		}
+		p, _ := Dist(nil, h.Adjust(nil, targetLogits), o)
+		q, _ := Dist(nil, h.Adjust(nil, draftLogits), o)
 		counts := make([]int, len(p))
 		for range draws {
 			counts[r(p, q, Pick(q, rng), rng)]++

@@ -21,6 +21,7 @@ type generateConfig struct {
 	model, draft      string
 	corpus            string // a text file
 	selfDraft         string // layers
+	adjust            adjustConfig
 	prompt, promptIDs string
 	request           engine.Request
 	ignoreEOS         bool
@@ -68,10 +69,7 @@ the seed gives it again.`,
 	f.StringVarP(&c.prompt, "prompt", "p", "", "the `TEXT` to continue; - reads standard input")
 	f.StringVar(&c.promptIDs, "prompt-ids", "", "the prompt as a JSON `ARRAY` of token ids")
 	f.IntVarP(&r.MaxTokens, "max-tokens", "n", 256, "end after `N` tokens")
-	f.Float64Var(&r.Sampling.Temperature, "temperature", 0, "divides the logits by `T`; 0 is greedy")
-	f.Float64Var(&r.Sampling.TopP, "top-p", 0, "sample from the fewest tokens whose probabilities sum to `P`; 0 and 1: all")
-	f.IntVar(&r.Sampling.TopK, "top-k", 0, "sample from the `K` likeliest tokens; 0: all")
-	f.Float64Var(&r.Sampling.MinP, "min-p", 0, "sample from tokens at least `P` times as likely as the likeliest; 0: all")
+	c.adjust.flags(f, &r.Sampling)
 	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling")
 	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
 	f.StringVar(&c.selfDraft, "self-draft", "", "let these layers of MODEL itself guess ahead: a `LIST` such as 0-5 or 0,2,29")
@@ -80,6 +78,7 @@ the seed gives it again.`,
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
 	f.BoolVar(&c.ignoreEOS, "ignore-eos", false, "go on behind the end-of-text token")
 	f.StringVar(&c.weights, "type", "", weightsUsage+" (default: as they are stored)")
+	f.BoolVar(&r.LogProbs, "logprobs", false, "with --json, give the log-probability of each token")
 	f.BoolVar(&c.json, "json", false, "print one JSON object when done")
 	return cmd
 }
@@ -105,8 +104,11 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 	if err := c.checkSelfDraft(cmd); err != nil {
 		return err
 	}
-	if err := r.Sampling.Validate(); err != nil {
-		return usage(cmd, "%v", err)
+	if err := c.adjust.check(cmd, &r.Sampling); err != nil {
+		return err
+	}
+	if c.adjust.regex != "" && c.ignoreEOS {
+		return usage(cmd, "--regex ends the output where it matches: it does not go with --ignore-eos")
 	}
 	if err := checkType(cmd, c.weights); err != nil {
 		return err
@@ -154,13 +156,14 @@ func checkType(cmd *cobra.Command, name string) error {
 
 // generated is the JSON object of generate.
 type generated struct {
-	Text         string  `json:"text"`
-	IDs          []int32 `json:"ids"`
-	PromptTokens int     `json:"prompt_tokens"`
-	Tokens       int     `json:"tokens"`
-	FinishReason string  `json:"finish_reason"`
-	PrefillRate  float64 `json:"prefill_tokens_per_second"`
-	Rate         float64 `json:"tokens_per_second"`
+	Text         string    `json:"text"`
+	IDs          []int32   `json:"ids"`
+	PromptTokens int       `json:"prompt_tokens"`
+	Tokens       int       `json:"tokens"`
+	FinishReason string    `json:"finish_reason"`
+	PrefillRate  float64   `json:"prefill_tokens_per_second"`
+	Rate         float64   `json:"tokens_per_second"`
+	LogProbs     []float64 `json:"logprobs,omitempty"`
 	*Speculated
 }
 
@@ -205,6 +208,9 @@ func generate(ctx context.Context, u *ui, c *generateConfig) error {
 		return failed
 	}
 	out := newGenerated(w, &stats, r.Speculate > 0)
+	if r.LogProbs {
+		out.LogProbs = w.logProbs
+	}
 	if failed != nil {
 		out.FinishReason = "interrupted"
 	}
@@ -221,6 +227,9 @@ func generate(ctx context.Context, u *ui, c *generateConfig) error {
 // load reads the models and the corpus.
 func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err error) {
 	if target, err = u.loadPacked(c.model, c.weights); err != nil {
+		return nil, nil, err
+	}
+	if err := c.adjust.compile(target, &c.request.Sampling); err != nil {
 		return nil, nil, err
 	}
 	if c.corpus != "" && c.request.Speculate > 0 {
@@ -271,12 +280,13 @@ func (c *generateConfig) encodePrompt(ctx context.Context, u *ui, target *loaded
 
 // textWriter turns tokens into text as they come.
 type textWriter struct {
-	ui     *ui
-	stream *tokenizer.Stream // nil where the model has no tokenizer
-	silent bool              // collect only
-	mark   bool              // colour accepted guesses
-	text   []byte
-	ids    []int32
+	ui       *ui
+	stream   *tokenizer.Stream // nil where the model has no tokenizer
+	silent   bool              // collect only
+	mark     bool              // colour accepted guesses
+	text     []byte
+	ids      []int32
+	logProbs []float64
 }
 
 // newTextWriter returns a writer of what follows the prompt, which the stream must have seen: a space in front of a word is left out only
@@ -294,6 +304,7 @@ func newTextWriter(u *ui, t *tokenizer.Tokenizer, prompt []int32, silent bool) *
 
 func (w *textWriter) push(t engine.Token) {
 	w.ids = append(w.ids, t.ID)
+	w.logProbs = append(w.logProbs, t.LogProb)
 	if w.stream != nil {
 		w.write(w.stream.Push(t.ID), t.Drafted)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -172,6 +173,14 @@ func TestGenerate(t *testing.T) {
 	}
 	if self.Drafted != self.Accepted {
 		t.Errorf("the model as its own draft: %d of %d accepted", self.Accepted, self.Drafted)
+	}
+	adjusted := []string{"generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "60", "--repetition-penalty", "1.3", "--presence-penalty", "0.5",
+		"--frequency-penalty", "0.1", "--logit-bias", `{"403": -100, "430": 1.5}`, "--regex", "([a-zA-Z,]+ ?){4,8}\\.", "--logprobs", "--json"}
+	mustJSON(t, dir, &ids, adjusted...)
+	mustJSON(t, dir, &self, append(adjusted, "--draft", "teacher", "--ngram")...)
+	if !slices.Equal(ids.IDs, self.IDs) || !slices.Equal(ids.LogProbs, self.LogProbs) || len(ids.LogProbs) != ids.Tokens || ids.FinishReason != "stop" ||
+		!regexp.MustCompile(`^([a-zA-Z,]+ ?){4,8}\.$`).MatchString(strings.TrimSpace(ids.Text)) {
+		t.Errorf("adjusted: %+v, with guesses %+v", ids, self)
 	}
 	sampled := []string{"generate", "teacher", "--prompt", "A", "--temperature", "1", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01", "--seed", "5", "--ngram"}
 	if a, b := must(t, dir, sampled...), must(t, dir, sampled...); a != b {

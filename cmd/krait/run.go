@@ -69,10 +69,7 @@ Lines typed are kept in a history in the user's state directory; KRAIT_NOHISTORY
 	r, f := &c.request, cmd.Flags()
 	f.StringVar(&c.system, "system", "", "the system `TEXT`")
 	f.IntVarP(&r.MaxTokens, "num-predict", "n", -1, "end an answer after `N` tokens; -1: when it ends or the context is full")
-	f.Float64Var(&r.Sampling.Temperature, "temperature", 0, "divides the logits by `T`; 0 is greedy")
-	f.Float64Var(&r.Sampling.TopP, "top-p", 0, "sample from the fewest tokens whose probabilities sum to `P`; 0 and 1: all")
-	f.IntVar(&r.Sampling.TopK, "top-k", 0, "sample from the `K` likeliest tokens; 0: all")
-	f.Float64Var(&r.Sampling.MinP, "min-p", 0, "sample from tokens at least `P` times as likely as the likeliest; 0: all")
+	c.adjust.flags(f, &r.Sampling)
 	f.Uint64Var(&r.Seed, "seed", 0, "`SEED` of the sampling; without one each answer has its own")
 	f.StringVar(&c.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
 	f.StringVar(&c.selfDraft, "self-draft", "", "let these layers of MODEL itself guess ahead: a `LIST` such as 0-5 or 0,2,29")
@@ -107,8 +104,8 @@ func (c *runConfig) validate(cmd *cobra.Command) error {
 	if err := c.checkSelfDraft(cmd); err != nil {
 		return err
 	}
-	if err := r.Sampling.Validate(); err != nil {
-		return usage(cmd, "%v", err)
+	if err := c.adjust.check(cmd, &r.Sampling); err != nil {
+		return err
 	}
 	c.seeded, c.depthAsked = f.Changed("seed"), f.Changed("speculate")
 	return checkType(cmd, c.weights)
@@ -200,6 +197,7 @@ func (c *conversation) defaults(cmd *cobra.Command) {
 		Temperature *float64 `json:"temperature"`
 		TopP        float64  `json:"top_p"`
 		TopK        int      `json:"top_k"`
+		Repetition  float64  `json:"repetition_penalty"`
 	}
 	o, f := &c.config.request.Sampling, cmd.Flags()
 	if json.Unmarshal(c.model.Files["generation_config.json"], &g) != nil || !g.Sample || f.Changed("temperature") {
@@ -215,6 +213,9 @@ func (c *conversation) defaults(cmd *cobra.Command) {
 	}
 	if !f.Changed("top-k") {
 		o.TopK = g.TopK
+	}
+	if !f.Changed("repetition-penalty") {
+		o.Repetition = g.Repetition
 	}
 	if o.Validate() != nil {
 		*o = before
