@@ -33,7 +33,7 @@ type Checkpoint struct {
 }
 
 // carried are the files that go from a checkpoint to whatever is made of it.
-var carried = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "generation_config.json", "chat_template.jinja", "added_tokens.json", "LICENSE"}
+var carried = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "generation_config.json", "chat_template.jinja", "added_tokens.json", "LICENSE", "README.md"}
 
 // maxSmallFile bounds the JSON files of a checkpoint; the largest tokenizer known is under 40 MB.
 const maxSmallFile = 256 << 20

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -76,6 +77,10 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 	}
 	out := teacher.With(m)
 	if out.Provenance, err = provenance("init", c, c.Teacher); err != nil {
+		return err
+	}
+	out.Files = maps.Clone(out.Files)
+	if err := describe(out, out.Provenance, c.Out, c.Teacher, "finetune"); err != nil {
 		return err
 	}
 	if err := checkpoint.Save(c.Out, out); err != nil {

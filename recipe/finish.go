@@ -36,6 +36,9 @@ func Quantize(_ context.Context, c QuantizeConfig, report Report) error {
 		return err
 	}
 	m.Provenance = p
+	if err := describe(m, p, c.Out, c.Model, "quantized"); err != nil {
+		return err
+	}
 	if err := checkpoint.SaveQuantized(c.Out, m); err != nil {
 		return err
 	}
@@ -69,6 +72,9 @@ func Export(_ context.Context, c ExportConfig, report Report) error {
 		return err
 	}
 	m.Provenance = p
+	if err := describe(m, p, c.Out, c.Model, "finetune"); err != nil {
+		return err
+	}
 	if c.Format == "hf" && m.Model.Config.Mamba != nil {
 		return fmt.Errorf("format hf: Transformers has no model with Mamba and attention layers of this kind: use mil")
 	}
@@ -76,7 +82,12 @@ func Export(_ context.Context, c ExportConfig, report Report) error {
 	if c.Format != "gguf" {
 		return checkpoint.Save(c.Out, m)
 	}
-	return writeResult(c.Out, p, func(tmp string) error { return checkpoint.ExportGGUF(filepath.Join(tmp, "model.gguf"), m, t) })
+	return writeResult(c.Out, p, func(tmp string) error {
+		if err := checkpoint.WriteFile(filepath.Join(tmp, cardFile), m.Files[cardFile]); err != nil {
+			return err
+		}
+		return checkpoint.ExportGGUF(filepath.Join(tmp, "model.gguf"), m, t)
+	})
 }
 
 // writeResult makes the directory out of what write puts into it and the record of how it came to be.

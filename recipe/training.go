@@ -301,6 +301,11 @@ func (c *TrainConfig) heldOut(n int) (int, error) {
 // complete writes the trained model beside the metrics and ends the stage.
 func (t *training) complete(p *checkpoint.Provenance) error {
 	t.checkpoint.Provenance = p
+	if len(t.inputs) > 0 {
+		if err := describe(t.checkpoint, p, t.out, t.inputs[0], "finetune"); err != nil {
+			return err
+		}
+	}
 	t.checkpoint.Model.Train(func(string) bool { return false })
 	tmp := checkpoint.Partial(t.out)
 	if err := t.checkpoint.WriteTo(tmp); err != nil {
