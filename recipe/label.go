@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"krait/checkpoint"
 	"krait/data"
@@ -25,9 +24,10 @@ const labelsFile = "labels.jsonl"
 type LabelConfig struct {
 	Teacher     string  `json:"teacher"`
 	Out         string  `json:"-"`
-	Prompts     string  `json:"prompts"`    // a text file, one prompt a line, or JSONL with a "prompt"; empty: the beginning of a text
-	Count       int     `json:"count"`      // documents to write; prompts are used in turn
-	MaxTokens   int     `json:"max_tokens"` // of a document, prompt included
+	Prompts     string  `json:"prompts"`           // a text file, one prompt a line, or JSONL with a "prompt"; empty: the beginning of a text
+	AsChat      bool    `json:"as_chat,omitempty"` // prompts are said by the user in a conversation; otherwise they begin a text
+	Count       int     `json:"count"`             // documents to write; prompts are used in turn
+	MaxTokens   int     `json:"max_tokens"`        // of a document, prompt included
 	Temperature float64 `json:"temperature"`
 	TopP        float64 `json:"top_p"`
 	TopK        int     `json:"top_k"`
@@ -58,7 +58,7 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	if most := min(teacher.Model.Config.VocabSize, maxTopK); c.TopKLogits < 0 || c.TopKLogits > most {
 		return fmt.Errorf("the %d likeliest tokens: want at most %d, or 0 for none", c.TopKLogits, most)
 	}
-	prompts, err := labelPrompts(teacher, c.Prompts, c.MaxTokens)
+	prompts, err := labelPrompts(teacher, c.Prompts, c.MaxTokens, c.AsChat)
 	if err != nil {
 		return err
 	}
@@ -105,56 +105,6 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	}
 	p.Metrics = map[string]float64{"documents": float64(c.Count), "tokens": float64(w.tokens)}
 	return w.finish(c.Out, p)
-}
-
-// labelPrompts reads and encodes the prompts. A prompt that leaves no room for an answer is refused.
-func labelPrompts(teacher *checkpoint.Checkpoint, path string, limit int) ([][]int32, error) {
-	if path == "" {
-		if len(teacher.BOS) == 0 {
-			return nil, fmt.Errorf("the model has no bos_token_id to begin a text with: give prompts")
-		}
-		return [][]int32{teacher.BOS[:1]}, nil
-	}
-	tok, err := teacher.Tokenizer()
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var prompts [][]int32
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
-	for n := 1; lines.Scan(); n++ {
-		text := lines.Text()
-		if strings.HasSuffix(path, ".jsonl") {
-			var row struct{ Prompt *string }
-			if err := json.Unmarshal(lines.Bytes(), &row); err != nil || row.Prompt == nil {
-				return nil, fmt.Errorf("%s: line %d: want an object with a string \"prompt\"", path, n)
-			}
-			text = *row.Prompt
-		}
-		if text == "" {
-			continue
-		}
-		ids, err := tok.Encode(text, true)
-		if err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
-		}
-		if len(ids) >= limit {
-			return nil, fmt.Errorf("%s: line %d: %d tokens leave no room in documents of %d", path, n, len(ids), limit)
-		}
-		prompts = append(prompts, ids)
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(prompts) == 0 {
-		return nil, fmt.Errorf("%s: no prompts", path)
-	}
-	return prompts, nil
 }
 
 // labelWriter appends documents to the file in order; those that are done before their turn wait.

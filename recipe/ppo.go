@@ -23,6 +23,7 @@ type PPOConfig struct {
 	Reward         string  `json:"reward"`  // a reward model, or a rule: rule:happy, rule:FILE
 	Ref            string  `json:"ref"`     // the reference; empty: the policy as it starts
 	Prompts        string  `json:"prompts"` // as Label's
+	AsChat         bool    `json:"as_chat"` // prompts are said by the user in a conversation; otherwise they begin a text
 	Out            string  `json:"-"`
 	Batch          int     `json:"rollout_batch_size"` // responses of an iteration
 	ResponseLength int     `json:"response_length"`    // tokens of a response, at most
@@ -126,7 +127,7 @@ func (c *PPOConfig) rollouts(report Report) (*rollouts, error) {
 	if limit <= c.ResponseLength {
 		return nil, fmt.Errorf("responses of %d tokens leave no room for prompts in a context of %d", c.ResponseLength, limit)
 	}
-	if s.prompts, err = labelPrompts(policy, c.Prompts, limit-c.ResponseLength+1); err != nil {
+	if s.prompts, err = labelPrompts(policy, c.Prompts, limit-c.ResponseLength+1, c.AsChat); err != nil {
 		return nil, err
 	}
 	ref := c.Ref

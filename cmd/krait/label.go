@@ -42,6 +42,7 @@ the result is the same as that of a run in one piece.`,
 		})
 	})
 	f := cmd.Flags()
+	f.BoolVar(&c.AsChat, "as-chat", false, "prompts are said by the user in a conversation; otherwise they begin a text")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.StringVar(&c.Prompts, "prompts", "", "`FILE` of prompts, one a line, or .jsonl with a \"prompt\" each; used in turn")
 	f.IntVar(&c.Count, "count", 1000, "write `N` documents")

@@ -167,8 +167,8 @@ func checkTrain(cmd *cobra.Command, c *recipe.TrainConfig) error {
 		return usage(cmd, "--beta1 %g and --beta2 %g: want numbers from 0 to below 1", c.Beta1, c.Beta2)
 	case c.EvalEvery == 0 && (c.EvalRows > 0 || c.EvalText != "" || c.Patience > 0):
 		return usage(cmd, "--eval-rows, --eval-text and --early-stopping-patience need --eval-steps: how often to measure")
-	case c.SaveLimit < 1 || c.EvalEvery < 0 || c.EvalRows < 0 || c.Patience < 0 || c.Spike != 0 && !(c.Spike > 1):
-		return usage(cmd, "--save-total-limit: want at least 1; --eval-steps, --eval-rows, --early-stopping-patience: none negative; --loss-spike-factor: more than 1")
+	case c.SaveLimit < 0 || c.EvalEvery < 0 || c.EvalRows < 0 || c.Patience < 0 || c.Spike != 0 && !(c.Spike > 1):
+		return usage(cmd, "--save-total-limit, --eval-steps, --eval-rows, --early-stopping-patience: none negative; --loss-spike-factor: more than 1")
 	case c.SaveEvery < 0:
 		return usage(cmd, "--save-steps is %d, want a positive number, or 0 for never", c.SaveEvery)
 	}
