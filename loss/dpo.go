@@ -10,7 +10,7 @@ import (
 // LogProbs returns log p[target] of each row whose target is not negative, and 0 for the others. Logits exist for chunkRows rows at a time.
 func LogProbs(t *autograd.Tape, head Head, targets []int32) []float64 {
 	defer t.Stop(autograd.GEMM, t.Start())
-	d := &distill{student: head, logps: make([]float64, len(targets))}
+	d := &distill{tape: t, student: head, logps: make([]float64, len(targets))}
 	d.rows(targets)
 	return d.logps
 }

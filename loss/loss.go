@@ -5,6 +5,7 @@ package loss
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"krait/autograd"
 	"krait/kernel"
@@ -86,10 +87,13 @@ type distill struct {
 	kl, ce                   float64
 	hidden, logits, teachers []float32
 	grad, hiddenGrad         []float32
+	teacherHidden            []float32
+	tape                     *autograd.Tape // whose memory holds a chunk
 }
 
 // record makes the tape's gradients those that rows adds to.
 func (d *distill) record(t *autograd.Tape) {
+	d.tape = t
 	if dense, ok := d.student.Weight.(autograd.Dense); ok {
 		d.dense = dense
 	}
@@ -131,17 +135,17 @@ func (h *Head) mulRows(logits, hidden []float32, n int) {
 func (d *distill) chunk(index, targets []int32) {
 	n := len(index)
 	vocab, width := d.student.Weight.Dims()
-	d.hidden = gather(d.hidden, d.student.Hidden, index)
-	d.logits = kernel.Grow(d.logits, n*vocab)
+	d.hidden = d.gather(d.hidden, d.student.Hidden, index)
+	d.logits = d.grow(d.logits, n*vocab)
 	d.student.mulRows(d.logits, d.hidden, n)
 	if d.w.KL != 0 && d.topK == nil {
 		_, teacherWidth := d.teacher.Weight.Dims()
-		th := gather(nil, d.teacher.Hidden, index)
-		d.teachers = kernel.Grow(d.teachers, n*vocab)
-		if len(th) != n*teacherWidth {
+		d.teacherHidden = d.gather(d.teacherHidden, d.teacher.Hidden, index)
+		d.teachers = d.grow(d.teachers, n*vocab)
+		if len(d.teacherHidden) != n*teacherWidth {
 			panic("loss: teacher rows and teacher head differ in width")
 		}
-		d.teacher.mulRows(d.teachers, th, n)
+		d.teacher.mulRows(d.teachers, d.teacherHidden, n)
 	}
 	kl, ce := make([]float64, n), make([]float64, n)
 	tensor.Rows(n, 8*vocab, func(lo, hi int) {
@@ -189,7 +193,7 @@ func (d *distill) anyRow(i, at int, target int32, vocab int) (kl, ce float64) {
 func (d *distill) spread(index []int32, n, width, vocab int) {
 	dy := d.logits[:n*vocab]
 	if grad := d.hiddenGrad; grad != nil {
-		d.grad = kernel.Grow(d.grad, n*width)
+		d.grad = d.grow(d.grad, n*width)
 		d.dense.InputGrad(d.grad, dy, n, false)
 		for i, r := range index {
 			kernel.Add(grad[int(r)*width:][:width], d.grad[i*width:])
@@ -209,13 +213,16 @@ func (d *distill) row(logits, teacher []float32, target int32, w Weights) (kl, c
 	if teacher != nil {
 		tm := kernel.Max(teacher)
 		// KL = Σ p_T (log p_T - log p_S) = Σ p_T (l_T - l_S) - log Z_T + log Z_S
-		diff := make([]float32, len(teacher))
+		buffer := rowBuffers.Get().(*[]float32)
+		*buffer = kernel.Grow(*buffer, len(teacher))
+		diff := *buffer
 		copy(diff, teacher)
 		kernel.Axpy(diff, -1, logits)
 		sum := kernel.ExpSum(teacher, teacher, tm) // teacher now holds exp(l_T - max)
 		teacherInv = 1 / sum
 		teacherLog = float64(tm) + math.Log(float64(sum))
 		dot = float64(kernel.Dot(teacher, diff)) * float64(teacherInv)
+		rowBuffers.Put(buffer)
 	}
 	sum := kernel.ExpSum(logits, logits, m)
 	logZ := math.Log(float64(sum))
@@ -234,14 +241,25 @@ func (d *distill) row(logits, teacher []float32, target int32, w Weights) (kl, c
 }
 
 // gather copies rows of x.
-func gather(dst []float32, x *tensor.Tensor, index []int32) []float32 {
-	d := x.Cols()
-	dst = kernel.Grow(dst, len(index)*d)
+func (d *distill) gather(dst []float32, x *tensor.Tensor, index []int32) []float32 {
+	c := x.Cols()
+	dst = d.grow(dst, len(index)*c)
 	for i, r := range index {
-		copy(dst[i*d:][:d], x.Row(int(r)))
+		copy(dst[i*c:][:c], x.Row(int(r)))
 	}
 	return dst
 }
+
+// grow returns s with n elements, or as many of the tape's: the first chunk is the largest, so that each buffer is taken once.
+func (d *distill) grow(s []float32, n int) []float32 {
+	if n <= cap(s) {
+		return s[:n]
+	}
+	return d.tape.Scratch(n)
+}
+
+// rowBuffers keeps a row's differences between calls.
+var rowBuffers = sync.Pool{New: func() any { return new([]float32) }}
 
 // SquaredError is Σ (x-target)²/scale over all elements, counted per row: layer-local alignment of a mixer's output x (rows, hidden) with the
 // teacher's. scale is the target's mean square per row, so layers of different size weigh the same.

@@ -106,7 +106,7 @@ func (c PPO) Policy(t *autograd.Tape, head Head, targets []int32, old, advantage
 // logProbs is LogProbs with the entropies of the rows whose target is not negative.
 func logProbs(t *autograd.Tape, head Head, targets []int32) (logps, entropies []float64) {
 	defer t.Stop(autograd.GEMM, t.Start())
-	d := &distill{student: head, logps: make([]float64, len(targets)), entropies: make([]float64, len(targets))}
+	d := &distill{tape: t, student: head, logps: make([]float64, len(targets)), entropies: make([]float64, len(targets))}
 	d.rows(targets)
 	return d.logps, d.entropies
 }

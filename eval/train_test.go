@@ -1,0 +1,44 @@
+package eval
+
+import (
+	"runtime"
+	"testing"
+
+	"krait/quant"
+)
+
+// TestTrainingAllocations: after the first steps, which take the memory, a step of training allocates little, and not more from step to step.
+func TestTrainingAllocations(t *testing.T) {
+	c, err := ShapeConfig("tinyhybrid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := RandomModel(c, 1, quant.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newTrainStep(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.step()
+	s.step() // now every block of memory has found its size
+	held := s.tape.Bytes() + s.scratch.Bytes()
+	var counts, bytes []uint64
+	for range 3 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		s.step()
+		runtime.ReadMemStats(&after)
+		counts, bytes = append(counts, after.Mallocs-before.Mallocs), append(bytes, after.TotalAlloc-before.TotalAlloc)
+	}
+	t.Logf("allocations a step: %d, of %d bytes; the tapes hold %d", counts, bytes, held)
+	for i := range counts {
+		if counts[i] > 1500 || bytes[i] > 16<<20 {
+			t.Errorf("step %d: %d allocations of %d bytes", i+3, counts[i], bytes[i])
+		}
+	}
+	if now := s.tape.Bytes() + s.scratch.Bytes(); now != held {
+		t.Errorf("the tapes held %d bytes after two steps, now %d", held, now)
+	}
+}
