@@ -28,22 +28,39 @@ var scratchPool = sync.Pool{New: func() any { return new([]float32) }}
 // Attend is causal softmax attention, softmax(q·kᵀ/√p)·v, within each run: q (rows, H·P), k and v (rows, K·P), result (rows, H·P).
 func Attend(t *Tape, q, k, v *tensor.Tensor, h Heads, runs []AttendRun) *tensor.Tensor {
 	defer t.Stop(Attention, t.Start())
-	a := &attend{Heads: h, group: h.H / h.K, q: q, k: k, v: v, runs: runs}
-	a.y = t.New(q.Rows(), h.H*h.P, q, k, v)
 	recording := t.Recording(q, k, v)
-	if recording {
-		a.stats = t.Scratch(2 * q.Rows() * h.H)
-		for _, r := range runs {
-			if r.Cache != nil {
-				panic("autograd: Attend with a cache has no gradient")
-			}
+	a := attends.Get().(*attend)
+	a.Heads, a.group, a.q, a.k, a.v, a.runs = h, h.H/h.K, q, k, v, runs
+	a.y = t.New(q.Rows(), h.H*h.P, q, k, v)
+	if !recording {
+		y := a.y
+		a.forward()
+		a.forget()
+		return y
+	}
+	a.stats = t.Scratch(2 * q.Rows() * h.H)
+	for _, r := range runs {
+		if r.Cache != nil {
+			panic("autograd: Attend with a cache has no gradient")
 		}
 	}
 	a.forward()
-	if recording {
-		t.Record(Attention, func() { a.backward(t.gradOrScratch(q), t.gradOrScratch(k), t.gradOrScratch(v)) })
-	}
+	t.Record(Attention, func() { a.backward(t.gradOrScratch(q), t.gradOrScratch(k), t.gradOrScratch(v)) })
 	return a.y
+}
+
+// attends keeps what inference needs for one layer at a time. One whose gradient is recorded is the tape's.
+var attends = sync.Pool{New: func() any {
+	a := new(attend)
+	a.run = func(i int) { b := &a.blocks[i]; a.block(b.kv, b.run, b.lo, b.kh) }
+	return a
+}}
+
+// forget gives a back.
+func (a *attend) forget() {
+	clear(a.blocks)
+	a.q, a.k, a.v, a.y, a.stats, a.runs = nil, nil, nil, nil, nil, nil
+	attends.Put(a)
 }
 
 type attend struct {
@@ -52,6 +69,15 @@ type attend struct {
 	q, k, v, y *tensor.Tensor
 	stats      []float32 // (rows, K, group, 2)
 	runs       []AttendRun
+	blocks     []attendBlock
+	run        func(i int) // attends block i
+}
+
+// attendBlock is the rows of a run from its token lo on, for the query heads of key-value head kh.
+type attendBlock struct {
+	kv     *kernel.KV
+	run    AttendRun
+	lo, kh int
 }
 
 // forward appends the new keys and values, then attends block by block. Blocks are independent, so they spread over the cores where that pays.
@@ -75,21 +101,16 @@ func (a *attend) forward() {
 		}
 		return
 	}
-	type block struct {
-		kv     *kernel.KV
-		run    AttendRun
-		lo, kh int
-	}
-	var blocks []block
+	a.blocks = a.blocks[:0]
 	for _, r := range a.runs {
 		cache := a.append(r)
 		for g := range a.K {
 			for lo := 0; lo < r.Len; lo += a.step() {
-				blocks = append(blocks, block{&cache[g], r, lo, g})
+				a.blocks = append(a.blocks, attendBlock{&cache[g], r, lo, g})
 			}
 		}
 	}
-	kernel.Parallel(len(blocks), func(i int) { a.block(blocks[i].kv, blocks[i].run, blocks[i].lo, blocks[i].kh) })
+	kernel.Parallel(len(a.blocks), a.run)
 }
 
 // step returns the number of tokens in a block of query rows.

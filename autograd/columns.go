@@ -9,14 +9,11 @@ func Columns(t *Tape, x *tensor.Tensor, index []int32) *tensor.Tensor {
 	defer t.Stop(Elementwise, t.Start())
 	rows, n, d := x.Rows(), len(index), x.Cols()
 	y := t.New(rows, n, x)
-	tensor.Rows(rows, n, func(lo, hi int) {
-		for r := lo; r < hi; r++ {
-			from, to := x.Data[r*d:][:d], y.Data[r*n:][:n]
-			for i, c := range index {
-				to[i] = from[c]
-			}
-		}
-	})
+	if tensor.Few(rows, n) {
+		columns(y, x, index, 0, rows)
+	} else {
+		tensor.Rows(rows, n, func(lo, hi int) { columns(y, x, index, lo, hi) })
+	}
 	if t.Recording(x) {
 		t.Record(Elementwise, func() {
 			tensor.Rows(rows, n, func(lo, hi int) {
@@ -30,6 +27,17 @@ func Columns(t *Tape, x *tensor.Tensor, index []int32) *tensor.Tensor {
 		})
 	}
 	return y
+}
+
+// columns is Columns for rows lo to hi-1.
+func columns(y, x *tensor.Tensor, index []int32, lo, hi int) {
+	n, d := len(index), x.Cols()
+	for r := lo; r < hi; r++ {
+		from, to := x.Data[r*d:][:d], y.Data[r*n:][:n]
+		for i, c := range index {
+			to[i] = from[c]
+		}
+	}
 }
 
 // Repeat returns the index for Columns that repeats each of groups groups of width columns times times, side by side, from column first

@@ -59,41 +59,49 @@ func Conv1D(t *Tape, x, w, bias *tensor.Tensor, runs []ConvRun) *tensor.Tensor {
 			wT[k*d+c] = w.Data[c*width+k]
 		}
 	}
-	eachConvRun(runs, d, func(r ConvRun) {
-		if r.State != nil {
-			in := r.State.feed(x.Data[r.Start*d:], r.Len)
-			kernel.Conv1D(y.Data[r.Start*d:], d, in, d, wT, bias.Data, r.Len, d, width)
-			if !r.Provisional {
-				r.State.Keep(r.State.rows - r.State.past)
-			}
-			return
+	c := convolution{y.Data, x.Data, wT, bias.Data, d, width}
+	total := 0
+	for _, r := range runs {
+		total += r.Len
+	}
+	if total*d < 1<<14 { // less than a hand-over to another core costs
+		for _, r := range runs {
+			c.run(r)
 		}
-		head := min(r.Len, width-1) // rows that see zeros from before the start
-		padded := make([]float32, (head+width-1)*d)
-		copy(padded[(width-1)*d:], x.Data[r.Start*d:][:head*d])
-		kernel.Conv1D(y.Data[r.Start*d:], d, padded, d, wT, bias.Data, head, d, width)
-		if r.Len > head {
-			kernel.Conv1D(y.Data[(r.Start+head)*d:], d, x.Data[r.Start*d:], d, wT, bias.Data, r.Len-head, d, width)
-		}
-	})
+	} else {
+		c := c // so that it stays off the heap where there is no hand-over
+		kernel.Parallel(len(runs), func(i int) { c.run(runs[i]) })
+	}
 	if t.Recording(x, w, bias) {
 		t.Record(Scan, func() { conv1DGrad(t, x, w, bias, y, wT, runs) })
 	}
 	return y
 }
 
-func eachConvRun(runs []ConvRun, dim int, f func(ConvRun)) {
-	total := 0
-	for _, r := range runs {
-		total += r.Len
-	}
-	if total*dim < 1<<14 { // less than a hand-over to another core costs
-		for _, r := range runs {
-			f(r)
+// convolution is the operands of Conv1D; w is transposed.
+type convolution struct {
+	y, x, w, bias []float32
+	d, width      int
+}
+
+// run computes one run.
+func (c *convolution) run(r ConvRun) {
+	d, width := c.d, c.width
+	y, x := c.y[r.Start*d:], c.x[r.Start*d:]
+	if r.State != nil {
+		kernel.Conv1D(y, d, r.State.feed(x, r.Len), d, c.w, c.bias, r.Len, d, width)
+		if !r.Provisional {
+			r.State.Keep(r.State.rows - r.State.past)
 		}
 		return
 	}
-	kernel.Parallel(len(runs), func(i int) { f(runs[i]) })
+	head := min(r.Len, width-1) // rows that see zeros from before the start
+	padded := make([]float32, (head+width-1)*d)
+	copy(padded[(width-1)*d:], x[:head*d])
+	kernel.Conv1D(y, d, padded, d, c.w, c.bias, head, d, width)
+	if r.Len > head {
+		kernel.Conv1D(y[head*d:], d, x, d, c.w, c.bias, r.Len-head, d, width)
+	}
 }
 
 // conv1DGrad adds the gradients run by run; those of the weights are summed by run and added in order.

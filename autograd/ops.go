@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"slices"
 
 	"krait/kernel"
 	"krait/tensor"
@@ -244,7 +245,7 @@ func Mul(t *Tape, a, b *tensor.Tensor) *tensor.Tensor {
 func Split(t *Tape, x *tensor.Tensor, widths ...int) []*tensor.Tensor {
 	defer t.Stop(Elementwise, t.Start())
 	rows, d := x.Rows(), x.Cols()
-	parts := make([]*tensor.Tensor, len(widths))
+	parts := t.list(len(widths))
 	at := 0
 	for i, w := range widths {
 		y := t.New(rows, w, x)
@@ -265,7 +266,7 @@ func Split(t *Tape, x *tensor.Tensor, widths ...int) []*tensor.Tensor {
 		}
 	}
 	if at != d {
-		panic(fmt.Sprintf("autograd: Split of width %d into %v", d, widths))
+		panic(fmt.Sprintf("autograd: Split of width %d into %v", d, slices.Clone(widths))) // the clone lets widths stay off the heap
 	}
 	return parts
 }

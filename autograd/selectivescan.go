@@ -1,6 +1,8 @@
 package autograd
 
 import (
+	"sync"
+
 	"krait/kernel"
 	"krait/tensor"
 )
@@ -40,30 +42,53 @@ func SelectiveScan(t *Tape, x, dt, b, c, dtBias, aLog, d *tensor.Tensor, rates [
 	if rates == nil {
 		rates = shape.Rates(aLog.Data)
 	}
-	s := &scan{ScanShape: shape, x: x, dt: dt, b: b, c: c, dtBias: dtBias, aLog: aLog, d: d, a: rates, runs: runs}
+	s := scans.Get().(*scan)
+	s.ScanShape, s.x, s.dt, s.b, s.c, s.dtBias, s.aLog, s.d, s.a, s.runs = shape, x, dt, b, c, dtBias, aLog, d, rates, runs
 	rows, dim := x.Rows(), shape.Dim()
 	s.y = t.New(rows, dim, x, dt, b, c, dtBias, aLog, d)
 	s.delta = t.Scratch(rows * dim)
-	tensor.Rows(rows, 8*dim, func(lo, hi int) {
-		delta := s.delta[lo*dim : hi*dim]
-		copy(delta, dt.Data[lo*dim:])
-		for r := 0; r < len(delta); r += dim {
-			kernel.Add(delta[r:r+dim], dtBias.Data)
-		}
-		kernel.Softplus(delta, delta)
-	})
-	recording := t.Recording(x, dt, b, c, dtBias, aLog, d)
-	if recording {
-		s.starts = make([][]float32, len(runs))
-		for i, r := range runs {
-			s.starts[i] = t.Scratch((r.Len + scanChunk - 1) / scanChunk * dim * shape.N)
-		}
+	if tensor.Few(rows, 8*dim) {
+		s.steps(0, rows)
+	} else {
+		tensor.Rows(rows, 8*dim, s.steps)
+	}
+	if !t.Recording(x, dt, b, c, dtBias, aLog, d) {
+		y := s.y
+		s.forward()
+		s.forget()
+		return y
+	}
+	s.starts = make([][]float32, len(runs))
+	for i, r := range runs {
+		s.starts[i] = t.Scratch((r.Len + scanChunk - 1) / scanChunk * dim * shape.N)
 	}
 	s.forward()
-	if recording {
-		t.Record(Scan, func() { s.backward(t) })
-	}
+	t.Record(Scan, func() { s.backward(t) })
 	return s.y
+}
+
+// scans keeps what inference needs for one layer at a time. One whose gradient is recorded is the tape's.
+var scans = sync.Pool{New: func() any {
+	s := new(scan)
+	s.task = s.runTask
+	return s
+}}
+
+// forget gives s back.
+func (s *scan) forget() {
+	*s = scan{task: s.task}
+	scans.Put(s)
+}
+
+// steps sets Δ of rows lo to hi-1.
+func (s *scan) steps(lo, hi int) {
+	dim := s.Dim()
+	delta := s.delta[lo*dim : hi*dim]
+	copy(delta, s.dt.Data[lo*dim:])
+	for r := 0; r < len(delta); r += dim {
+		kernel.Add(delta[r:r+dim], s.dtBias.Data)
+	}
+	kernel.Softplus(delta, delta)
 }
 
 type scan struct {
@@ -72,6 +97,8 @@ type scan struct {
 	delta                           []float32 // (rows, Dim): Δ
 	a                               []float32 // (G, N, P): A
 	runs                            []ScanRun
+	per, blocks                     int         // groups of a task, and tasks of a run
+	task                            func(i int) // runTask
 	starts                          [][]float32 // of each run: the state before each chunk (chunks, G, N, P), for the gradient
 }
 
@@ -80,29 +107,30 @@ const scanWork = 1 << 13
 
 func (s *scan) forward() {
 	per := max(1, min(s.G, scanWork/(s.N*s.P)))
-	blocks := (s.G + per - 1) / per
-	run := func(i int) {
-		r := i / blocks
-		lo := i % blocks * per
-		buf := scratchPool.Get().(*[]float32)
-		*buf = kernel.Grow(*buf, 2*s.N*s.P+s.P)
-		for g := lo; g < min(s.G, lo+per); g++ {
-			s.runGroup(r, g, *buf)
-		}
-		scratchPool.Put(buf)
-	}
-	if n := len(s.runs) * blocks; s.x.Rows()*s.Dim()*s.N < 1<<14 { // less than a hand-over costs
+	s.per, s.blocks = per, (s.G+per-1)/per
+	if n := len(s.runs) * s.blocks; s.x.Rows()*s.Dim()*s.N < 1<<14 { // less than a hand-over costs
 		for i := range n {
-			run(i)
+			s.runTask(i)
 		}
 	} else {
-		kernel.Parallel(n, run)
+		kernel.Parallel(n, s.task)
 	}
 	for _, r := range s.runs {
 		if r.State != nil {
 			r.State.advance(s, r)
 		}
 	}
+}
+
+// runTask computes a run for a block of groups.
+func (s *scan) runTask(i int) {
+	r, lo := i/s.blocks, i%s.blocks*s.per
+	buf := scratchPool.Get().(*[]float32)
+	*buf = kernel.Grow(*buf, 2*s.N*s.P+s.P)
+	for g := lo; g < min(s.G, lo+s.per); g++ {
+		s.runGroup(r, g, *buf)
+	}
+	scratchPool.Put(buf)
 }
 
 // scanRow is what one token brings to a group: Δ and x (P), B and C (N), and the output (P), nil where nobody wants it.

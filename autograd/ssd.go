@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"math"
+	"sync"
 
 	"krait/kernel"
 	"krait/tensor"
@@ -34,11 +35,12 @@ type SSDRun struct {
 // the rest of a run with a state token by token.
 func SSD(t *Tape, xbc, dt, dtBias, aLog, d *tensor.Tensor, shape SSDShape, runs []SSDRun) *tensor.Tensor {
 	defer t.Stop(Scan, t.Start())
-	s := &ssd{SSDShape: shape, xbc: xbc, dt: dt, dtBias: dtBias, aLog: aLog, d: d, runs: runs, group: shape.H / shape.K}
+	s := ssds.Get().(*ssd)
+	s.SSDShape, s.group, s.xbc, s.dt, s.dtBias, s.aLog, s.d, s.runs = shape, shape.H/shape.K, xbc, dt, dtBias, aLog, d, runs
 	rows := xbc.Rows()
 	s.y = t.New(rows, shape.H*shape.P, xbc, dt, dtBias, aLog, d)
 	s.delta, s.lam = t.Scratch(rows*shape.H), t.Scratch(rows*shape.H)
-	s.rates()
+	s.rates(t.Scratch(shape.H))
 	for _, r := range runs {
 		if r.State != nil {
 			s.rate = t.Scratch(rows * shape.H)
@@ -46,18 +48,32 @@ func SSD(t *Tape, xbc, dt, dtBias, aLog, d *tensor.Tensor, shape SSDShape, runs 
 			break
 		}
 	}
-	recording := t.Recording(xbc, dt, dtBias, aLog, d)
-	if recording {
-		s.starts = make([][]float32, len(runs))
-		for i, r := range runs {
-			s.starts[i] = t.Scratch(s.chunks(r.Len) * shape.H * shape.N * shape.P)
-		}
+	if !t.Recording(xbc, dt, dtBias, aLog, d) {
+		y := s.y
+		s.forward()
+		s.forget()
+		return y
+	}
+	s.starts = make([][]float32, len(runs))
+	for i, r := range runs {
+		s.starts[i] = t.Scratch(s.chunks(r.Len) * shape.H * shape.N * shape.P)
 	}
 	s.forward()
-	if recording {
-		t.Record(Scan, func() { s.backward(t) })
-	}
+	t.Record(Scan, func() { s.backward(t) })
 	return s.y
+}
+
+// ssds keeps what inference needs for one layer at a time. One whose gradient is recorded is the tape's.
+var ssds = sync.Pool{New: func() any {
+	s := new(ssd)
+	s.heads = func(i int) { s.runHeads(i/s.K, i%s.K) }
+	return s
+}}
+
+// forget gives s back.
+func (s *ssd) forget() {
+	*s = ssd{plans: s.plans[:0], heads: s.heads}
+	ssds.Put(s)
 }
 
 type ssd struct {
@@ -68,15 +84,15 @@ type ssd struct {
 	rate                        []float32   // (rows, H): exp(A·Δ), for the token-by-token form
 	runs                        []SSDRun    //
 	plans                       []ssdPlan   // of each run with a state
+	heads                       func(i int) // computes a run for a key-value head
 	starts                      [][]float32 // of each run: the state before each chunk (chunks, H, N, P), for the gradient
 }
 
 func (s *ssd) chunks(tokens int) int { return (tokens + s.Chunk() - 1) / s.Chunk() }
 
-// rates sets Δ and A·Δ, in float32 as the method demands.
-func (s *ssd) rates() {
+// rates sets Δ and A·Δ, in float32 as the method demands, and a (H) to A.
+func (s *ssd) rates(a []float32) {
 	h := s.H
-	a := make([]float32, h)
 	for i, v := range s.aLog.Data {
 		a[i] = -float32(math.Exp(float64(v)))
 	}
@@ -109,12 +125,14 @@ func (s *ssd) offsets(row, h int) (x, b, c int) {
 }
 
 func (s *ssd) forward() {
-	s.plans = make([]ssdPlan, len(s.runs))
-	for i, r := range s.runs {
+	s.plans = s.plans[:0]
+	for _, r := range s.runs {
+		var plan ssdPlan
 		if r.State != nil {
-			s.plans[i] = s.plan(r)
-			r.State.append(s, r.Start, s.plans[i].first)
+			plan = s.plan(r)
+			r.State.append(s, r.Start, plan.first)
 		}
+		s.plans = append(s.plans, plan)
 	}
 	work := s.xbc.Rows() * s.H * s.N * s.P
 	if work < 1<<15 { // less than a hand-over to another core costs
@@ -124,7 +142,7 @@ func (s *ssd) forward() {
 			}
 		}
 	} else {
-		kernel.Parallel(len(s.runs)*s.K, func(i int) { s.runHeads(i/s.K, i%s.K) })
+		kernel.Parallel(len(s.runs)*s.K, s.heads)
 	}
 	for i, r := range s.runs {
 		if r.State != nil {

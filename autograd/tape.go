@@ -36,6 +36,8 @@ type Tape struct {
 	inputs  []*tensor.Tensor // of all results, one after another
 	pool    tensor.Pool      // of the results' gradients
 	given   [][]float32      // taken from the pool for the gradient function that runs
+	lists   []*tensor.Tensor // free places for lists of results
+	listed  int
 	profile *Profile
 }
 
@@ -76,7 +78,21 @@ func (t *Tape) Reset() {
 	clear(t.made)
 	clear(t.inputs)
 	t.grads, t.made, t.inputs = t.grads[:0], t.made[:0], t.inputs[:0]
+	t.listed = 0
 	t.arena.Reset()
+}
+
+// list returns room for n results that lives until Reset.
+func (t *Tape) list(n int) []*tensor.Tensor {
+	if t == nil {
+		return make([]*tensor.Tensor, n)
+	}
+	if t.listed+n > len(t.lists) {
+		t.lists, t.listed = make([]*tensor.Tensor, max(64, 2*len(t.lists), n)), 0
+	}
+	l := t.lists[t.listed:][:n:n]
+	t.listed += n
+	return l
 }
 
 // Forgets reports whether memory on the tape can be taken back before Reset: a tape that records needs all of it for the gradients, and

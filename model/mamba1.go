@@ -96,7 +96,7 @@ func (s *mamba1State) bytes() int                     { return s.ssm.Bytes() + s
 func (s *mamba1State) convState() *autograd.ConvState { return s.conv }
 
 func (l *layout) scanRuns(layer int) []autograd.ScanRun {
-	runs := make([]autograd.ScanRun, len(l.runs))
+	runs := runsOf(l, &l.scan)
 	row := 0
 	for i, r := range l.runs {
 		runs[i] = autograd.ScanRun{Start: row, Len: r.Len}

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"krait/autograd"
@@ -259,6 +260,24 @@ func (m *Model) Train(trainable func(name string) bool) {
 type layout struct {
 	runs     []Run
 	cos, sin []float32 // (rows, head_dim/2)
+	passing  bool      // the runs below are of one layer at a time, since no gradient will ask for them again
+	attend   []autograd.AttendRun
+	conv     []autograd.ConvRun
+	ssd      []autograd.SSDRun
+	scan     []autograd.ScanRun
+}
+
+// layouts are those that have passed.
+var layouts = sync.Pool{New: func() any { return new(layout) }}
+
+// runsOf returns room for the layout's runs in a mixer's form.
+func runsOf[T any](l *layout, kept *[]T) []T {
+	n := len(l.runs)
+	if !l.passing {
+		return make([]T, n)
+	}
+	*kept = slices.Grow((*kept)[:0], n)[:n]
+	return *kept
 }
 
 func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
@@ -273,7 +292,8 @@ func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
 		panic(fmt.Sprintf("model: runs of %d tokens in a batch of %d", total, len(b.Tokens)))
 	}
 	half := m.Config.HeadDim / 2
-	l := &layout{runs: b.Runs, cos: t.Scratch(total * half), sin: t.Scratch(total * half)}
+	l := layouts.Get().(*layout)
+	l.runs, l.cos, l.sin, l.passing = b.Runs, t.Scratch(total*half), t.Scratch(total*half), t.Forgets()
 	row := 0
 	for _, r := range b.Runs {
 		pos := 0
@@ -288,17 +308,25 @@ func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
 	return l
 }
 
-// done advances the states of the runs.
+// done advances the states of the runs. The layout is not used any more.
 func (l *layout) done() {
 	for _, r := range l.runs {
 		if r.State != nil {
 			r.State.length += r.Len
 		}
 	}
+	if l.passing {
+		clear(l.attend)
+		clear(l.conv)
+		clear(l.ssd)
+		clear(l.scan)
+		l.runs, l.cos, l.sin = nil, nil, nil
+		layouts.Put(l)
+	}
 }
 
 func (l *layout) attendRuns(layer int) []autograd.AttendRun {
-	runs := make([]autograd.AttendRun, len(l.runs))
+	runs := runsOf(l, &l.attend)
 	row := 0
 	for i, r := range l.runs {
 		runs[i] = autograd.AttendRun{Start: row, Len: r.Len}
@@ -311,7 +339,7 @@ func (l *layout) attendRuns(layer int) []autograd.AttendRun {
 }
 
 func (l *layout) convRuns(layer int) []autograd.ConvRun {
-	runs := make([]autograd.ConvRun, len(l.runs))
+	runs := runsOf(l, &l.conv)
 	row := 0
 	for i, r := range l.runs {
 		runs[i] = autograd.ConvRun{Start: row, Len: r.Len}
@@ -324,7 +352,7 @@ func (l *layout) convRuns(layer int) []autograd.ConvRun {
 }
 
 func (l *layout) ssdRuns(layer int) []autograd.SSDRun {
-	runs := make([]autograd.SSDRun, len(l.runs))
+	runs := runsOf(l, &l.ssd)
 	row := 0
 	for i, r := range l.runs {
 		runs[i] = autograd.SSDRun{Start: row, Len: r.Len}
