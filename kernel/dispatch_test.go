@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -48,6 +49,25 @@ func TestPuregoLeavesAssemblyOut(t *testing.T) {
 	}
 	if seen < 4 {
 		t.Errorf("only %d files with assembly", seen)
+	}
+}
+
+// TestLevelsAreComplete: a level that has vectors has a kernel for everything, so that no entry of the table is left portable by oversight.
+func TestLevelsAreComplete(t *testing.T) {
+	base := reflect.ValueOf(portable)
+	for _, level := range levels[1:] {
+		v := reflect.ValueOf(*level)
+		for i := range v.NumField() {
+			field := v.Type().Field(i)
+			if field.Type.Kind() == reflect.Func && !base.Field(i).IsNil() && v.Field(i).Pointer() == base.Field(i).Pointer() {
+				t.Errorf("%s: %s is the portable one", level.name, field.Name)
+			}
+		}
+		for f := range panelFormats {
+			if reflect.ValueOf(level.narrow[f].panel).Pointer() == reflect.ValueOf(portable.narrow[f].panel).Pointer() {
+				t.Errorf("%s: the product with %v is the portable one", level.name, PanelFormat(f))
+			}
+		}
 	}
 }
 
