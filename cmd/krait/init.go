@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,11 @@ With --init attention the new layers begin with the projections of the attention
 			return usage(cmd, "--%v", err)
 		}
 		var err error
-		if f.Changed("attn-layers") {
+		if info, stat := os.Stat(layers); f.Changed("attn-layers") && stat == nil && info.IsDir() {
+			if c.AttnLayers, err = recipe.ReadSelection(layers); err != nil {
+				return err
+			}
+		} else if f.Changed("attn-layers") {
 			if c.AttnLayers, err = parseLayers(layers); err != nil {
 				return usage(cmd, "--attn-layers %v", err)
 			}
@@ -48,7 +53,7 @@ With --init attention the new layers begin with the projections of the attention
 	})
 	f := cmd.Flags()
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
-	f.StringVar(&layers, "attn-layers", "", "`LIST` of layers to keep as attention, from 0, such as 1,3; none keeps none")
+	f.StringVar(&layers, "attn-layers", "", "`LIST` of layers to keep as attention, from 0, such as 1,3; none keeps none; or what select made: a directory")
 	f.IntVar(&c.Every, "every", 0, "keep every `K`-th layer as attention: layers K-1, 2K-1, …")
 	f.StringVar(&c.Init, "init", "attention", "`HOW` new layers begin: attention, linear or random")
 	f.Uint64Var(&c.Seed, "seed", 0, "`SEED` of what begins at random")
