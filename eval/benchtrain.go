@@ -49,7 +49,7 @@ func (b *bench) trainTest(t *benchTest) {
 func (b *bench) trainBytes() int {
 	c := &b.model.Config
 	row := c.NumHiddenLayers * (10*c.HiddenSize + 4*c.IntermediateSize)
-	return 4 * (4*b.work.parameters + 3*row*trainRows + 3*256*c.VocabSize)
+	return 4 * (4*b.work.parameters + 3*row*trainRows/2 + 3*256*c.VocabSize)
 }
 
 // trainStep is a training run that stands still between steps.

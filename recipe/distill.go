@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,12 +120,17 @@ type DistillConfig struct {
 // DefaultDistill returns the defaults of Align and Distill: the divergence alone.
 func DefaultDistill() DistillConfig { return DistillConfig{KL: 1, TrainConfig: DefaultTrain()} }
 
+// packed reads a model that is only read from: its matrices are in memory once, in the format that the training computes in.
+func (c *TrainConfig) packed(dir string) (*checkpoint.Checkpoint, error) {
+	return checkpoint.LoadPacked(dir, cmp.Or(c.Compute, "f32"))
+}
+
 // load reads the two models and the labels, and checks that they belong together.
-func (c *DistillConfig) load() (student, teacher *checkpoint.Checkpoint, docs []data.Document, err error) {
+func (c *DistillConfig) load(teacherForm func(dir string) (*checkpoint.Checkpoint, error)) (student, teacher *checkpoint.Checkpoint, docs []data.Document, err error) {
 	if student, err = checkpoint.Load(c.Student); err != nil {
 		return
 	}
-	if teacher, err = checkpoint.Load(c.Teacher); err != nil {
+	if teacher, err = teacherForm(c.Teacher); err != nil {
 		return
 	}
 	if err = wholeHead(c.Teacher, teacher); err != nil {
@@ -163,7 +169,7 @@ func (c *DistillConfig) part(docs []data.Document) ([]data.Document, error) {
 // Align trains the student's Mamba mixers, each by itself, to put out what the teacher's mixer does for the same input: all layers from one
 // pass of the teacher (layer-local alignment, as MOHAWK's second stage).
 func Align(ctx context.Context, c DistillConfig, report Report) error {
-	student, teacher, docs, err := c.load()
+	student, teacher, docs, err := c.load(c.packed)
 	if err != nil {
 		return err
 	}
@@ -176,7 +182,6 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 	if !slices.ContainsFunc(seq(s.Config.NumHiddenLayers), replaced) {
 		return fmt.Errorf("the student has no Mamba layer where the teacher has attention: there is nothing to align")
 	}
-	c.pack(t)
 	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
 	scratch.SetProfile(profile)
@@ -211,7 +216,7 @@ func Distill(ctx context.Context, c DistillConfig, report Report) error {
 	if c.Teacher == "" {
 		return distillStored(ctx, c, report)
 	}
-	student, teacher, docs, err := c.load()
+	student, teacher, docs, err := c.load(c.packed)
 	if err != nil {
 		return err
 	}
@@ -290,7 +295,6 @@ type profiledLoss struct {
 
 // distillLoss compares the student with the teacher, at the tokens that the student's output layer knows.
 func distillLoss(c DistillConfig, w loss.Weights, s, teacher *model.Model) profiledLoss {
-	c.pack(teacher)
 	profile := new(autograd.Profile)
 	scratch := autograd.NewScratch()
 	scratch.SetProfile(profile)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"krait/checkpoint"
 	"krait/data"
 	"krait/model"
 	"krait/score"
@@ -30,11 +31,12 @@ func Draft(ctx context.Context, c DraftConfig, report Report) error {
 		c.From = c.Teacher
 	}
 	c.Student = c.From
-	from, target, docs, err := c.load()
+	from, target, docs, err := c.load(checkpoint.Load)
 	if err != nil {
 		return err
 	}
 	var known []int32
+	c.pack(target.Model)
 	if size := target.Model.Config.VocabSize; c.Vocab < 0 || c.Vocab >= size {
 		return fmt.Errorf("a draft's vocabulary of %d tokens: want fewer than the target's %d, or 0 for all", c.Vocab, size)
 	} else if c.Vocab > 0 {
