@@ -18101,6 +18101,64 @@ loop367:
 	BNE loop367
 	RET
 
+// func residualRowNEON(dst, x *float32, act *byte, groups int)
+TEXT ·residualRowNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD act+16(FP), R2
+	MOVD groups+24(FP), R3
+loop368:
+	FLDPQ (R2), (F16, F17)
+	FMOVS 32(R2), F18
+	FLDPQ.P 32(R1), (F8, F9)
+	FLDPQ.P 32(R1), (F10, F11)
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x0f08a614 // sxtl v20.8h, v16.8b
+	WORD $0x0f08a636 // sxtl v22.8h, v17.8b
+	WORD $0x4f08a615 // sxtl2 v21.8h, v16.16b
+	WORD $0x4f08a637 // sxtl2 v23.8h, v17.16b
+	WORD $0x0f10a680 // sxtl v0.4s, v20.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f929000 // fmul v0.4s, v0.4s, v18.s[0]
+	WORD $0x4ea0d500 // fsub v0.4s, v8.4s, v0.4s
+	WORD $0x4f10a681 // sxtl2 v1.4s, v20.8h
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f929021 // fmul v1.4s, v1.4s, v18.s[0]
+	WORD $0x4ea1d521 // fsub v1.4s, v9.4s, v1.4s
+	WORD $0x0f10a6a2 // sxtl v2.4s, v21.4h
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f929042 // fmul v2.4s, v2.4s, v18.s[0]
+	WORD $0x4ea2d542 // fsub v2.4s, v10.4s, v2.4s
+	WORD $0x4f10a6a3 // sxtl2 v3.4s, v21.8h
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f929063 // fmul v3.4s, v3.4s, v18.s[0]
+	WORD $0x4ea3d563 // fsub v3.4s, v11.4s, v3.4s
+	WORD $0x0f10a6c4 // sxtl v4.4s, v22.4h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f929084 // fmul v4.4s, v4.4s, v18.s[0]
+	WORD $0x4ea4d584 // fsub v4.4s, v12.4s, v4.4s
+	WORD $0x4f10a6c5 // sxtl2 v5.4s, v22.8h
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9290a5 // fmul v5.4s, v5.4s, v18.s[0]
+	WORD $0x4ea5d5a5 // fsub v5.4s, v13.4s, v5.4s
+	WORD $0x0f10a6e6 // sxtl v6.4s, v23.4h
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9290c6 // fmul v6.4s, v6.4s, v18.s[0]
+	WORD $0x4ea6d5c6 // fsub v6.4s, v14.4s, v6.4s
+	WORD $0x4f10a6e7 // sxtl2 v7.4s, v23.8h
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9290e7 // fmul v7.4s, v7.4s, v18.s[0]
+	WORD $0x4ea7d5e7 // fsub v7.4s, v15.4s, v7.4s
+	FSTPQ.P (F0, F1), 32(R0)
+	FSTPQ.P (F2, F3), 32(R0)
+	FSTPQ.P (F4, F5), 32(R0)
+	FSTPQ.P (F6, F7), 32(R0)
+	ADD $40, R2
+	SUBS $1, R3
+	BNE loop368
+	RET
+
 // func brainRowNEON(dst *byte, x *float32, n int)
 TEXT ·brainRowNEON(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0
@@ -18110,7 +18168,7 @@ TEXT ·brainRowNEON(SB), NOSPLIT, $0-24
 	FMOVQ 480(R16), F29
 	FMOVQ 496(R16), F30
 	FMOVQ 512(R16), F31
-loop368:
+loop369:
 	FLDPQ.P 32(R1), (F0, F1)
 	FLDPQ.P 32(R1), (F2, F3)
 	WORD $0x4e20e404 // fcmeq v4.4s, v0.4s, v0.4s
@@ -18142,5 +18200,5 @@ loop368:
 	FSTPQ (F16, F17), (R0)
 	ADD $32, R0
 	SUBS $16, R2
-	BGT loop368
+	BGT loop369
 	RET

@@ -28,3 +28,9 @@ func quantizeRowVectors(f PanelFormat) func(dst []byte, x []float32) {
 		quantizeRowNEON(&dst[0], &x[0], len(x)/quantGroupLen, shift)
 	}
 }
+
+func residualVectors(dst, x []float32, act []byte) {
+	groups := len(x) / quantGroupLen
+	_, _ = dst[len(x)-1], act[groups*quantGroupBytes-1]
+	residualRowNEON(&dst[0], &x[0], &act[0], groups)
+}

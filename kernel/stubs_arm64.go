@@ -418,6 +418,11 @@ func panelBF16NEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
 //go:noescape
 func quantizeRowNEON(dst *byte, x *float32, groups, shift int)
 
+// residualRowNEON sets groups of 32 of dst to x less the numbers that act stands for
+//
+//go:noescape
+func residualRowNEON(dst, x *float32, act *byte, groups int)
+
 // brainRowNEON sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16
 //
 //go:noescape

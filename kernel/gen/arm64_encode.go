@@ -52,6 +52,10 @@ var neon = map[string]encoding{
 	"smull2":       {0x4e20c000, "dnm", "v%d.8h, v%d.16b, v%d.16b"},
 	"smlal":        {0x0e208000, "dnm", "v%d.8h, v%d.8b, v%d.8b"},
 	"smlal2":       {0x4e208000, "dnm", "v%d.8h, v%d.16b, v%d.16b"},
+	"sxtl b":       {0x0f08a400, "dn", "v%d.8h, v%d.8b"},
+	"sxtl2 b":      {0x4f08a400, "dn", "v%d.8h, v%d.16b"},
+	"sxtl h":       {0x0f10a400, "dn", "v%d.4s, v%d.4h"},
+	"sxtl2 h":      {0x4f10a400, "dn", "v%d.4s, v%d.8h"},
 	"sadalp":       {0x4e606800, "dn", "v%d.4s, v%d.8h"},
 }
 

@@ -15,6 +15,7 @@ func (g *gen) neonQuant() {
 	}
 	g.perRows("panelBF16", neonPanelRows, g.neonWiden)
 	g.neonQuantizeRow()
+	g.neonResidualRow()
 	g.neonBrainRow()
 }
 
@@ -328,6 +329,40 @@ func (g *gen) neonQuantizeRow() {
 	g.f("MOVW R4, %d(R0)", quantOffset)
 	g.f("ADD $%d, R0", quantGroup)
 	g.f("SUBS $1, R2")
+	g.f("BNE %s", loop)
+	g.ret()
+}
+
+// neonResidualRow takes from groups of 32 numbers what their activations stand for. The product is rounded before it is subtracted.
+func (g *gen) neonResidualRow() {
+	g.function("residualRowNEON", "dst, x *float32, act *byte, groups int", "", "sets groups of 32 of dst to x less the numbers that act stands for")
+	for i, name := range []string{"dst", "x", "act", "groups"} {
+		g.f("MOVD %s, R%d", g.args[name], i)
+	}
+	const x, bytes, scale, words = 8, 16, 18, 20 // the numbers from 0 on
+	loop := g.newLabel("loop")
+	g.label(loop)
+	g.f("FLDPQ (R2), (F%d, F%d)", bytes, bytes+1)
+	g.f("FMOVS %d(R2), F%d", quantScale, scale)
+	for v := 0; v < 8; v += 2 {
+		g.f("FLDPQ.P 32(R1), (F%d, F%d)", x+v, x+v+1)
+	}
+	for i, suffix := range []string{"", "2"} {
+		for half := range 2 {
+			g.w("sxtl"+suffix+" b", words+2*half+i, bytes+half)
+		}
+	}
+	for v := range 8 {
+		g.w([]string{"sxtl h", "sxtl2 h"}[v%2], v, words+v/2)
+		g.w("scvtf", v, v)
+		g.w("fmul element", v, v, scale, 0)
+		g.w("fsub", v, x+v, v)
+	}
+	for v := 0; v < 8; v += 2 {
+		g.f("FSTPQ.P (F%d, F%d), 32(R0)", v, v+1)
+	}
+	g.f("ADD $%d, R2", quantGroup)
+	g.f("SUBS $1, R3")
 	g.f("BNE %s", loop)
 	g.ret()
 }
