@@ -30,6 +30,9 @@ func (s *ConvState) Keep(n int) {
 	s.rows = s.past
 }
 
+// Rewind forgets the last n provisional rows.
+func (s *ConvState) Rewind(n int) { s.rows -= n }
+
 // Clone returns a copy that shares nothing.
 func (s *ConvState) Clone() *ConvState {
 	c := *s

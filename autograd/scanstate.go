@@ -22,6 +22,9 @@ func NewScanState(s ScanShape) *ScanState { return &ScanState{S: make([]float32,
 // Keep commits the first n provisional tokens and forgets the rest.
 func (s *ScanState) Keep(n int) { s.len, s.kept = n, n }
 
+// Rewind forgets the last n provisional tokens.
+func (s *ScanState) Rewind(n int) { s.len -= n }
+
 // Clone returns a copy that shares nothing.
 func (s *ScanState) Clone() *ScanState {
 	c := *s

@@ -21,6 +21,9 @@ func NewSSDState(s SSDShape) *SSDState {
 // Keep commits the first n provisional tokens and forgets the rest.
 func (s *SSDState) Keep(n int) { s.len, s.kept = n, n }
 
+// Rewind forgets the last n provisional tokens.
+func (s *SSDState) Rewind(n int) { s.len -= n }
+
 // Clone returns a copy that shares nothing.
 func (s *SSDState) Clone() *SSDState {
 	c := *s

@@ -75,13 +75,16 @@ func newBackboneMamba(c *Config) *BackboneMamba {
 func (m *BackboneMamba) Forward(t *autograd.Tape, u *tensor.Tensor, b *layout, layer int) *tensor.Tensor {
 	inner := m.shape.Dim()
 	xz := autograd.Split(t, m.InProj.Forward(t, u), inner, inner)
-	x := autograd.SiLU(t, autograd.Conv1D(t, xz[0], m.ConvWeight, m.ConvBias, b.convRuns(layer)))
+	x := autograd.SiLU(t, b.convolved(t, layer, xz[0], m.ConvWeight, m.ConvBias))
 	dbc := autograd.Split(t, m.XProj.Forward(t, x), m.DtProj.Weight.Shape[1], m.shape.N, m.shape.N)
 	rates := m.rates
 	if m.ALog.Grad != nil {
 		rates = nil
 	}
-	y := autograd.SelectiveScan(t, x, m.DtProj.Forward(t, dbc[0]), dbc[1], dbc[2], m.DtBias, m.ALog, m.D, rates, m.shape, b.scanRuns(layer))
+	rows := []*tensor.Tensor{x, m.DtProj.Forward(t, dbc[0]), dbc[1], dbc[2]}
+	y := b.mixed(t, layer, inner, rows, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+		return autograd.SelectiveScan(t, xs[0], xs[1], xs[2], xs[3], m.DtBias, m.ALog, m.D, rates, m.shape, l.scanRuns(layer))
+	})
 	return m.OutProj.Forward(t, autograd.SwiGLU(t, xz[1], y))
 }
 

@@ -144,7 +144,10 @@ func (a *Attention) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer
 		k = autograd.HeadRMSNorm(t, k, a.KNorm.Weight, a.heads.K, a.KNorm.Eps)
 	}
 	q, k = autograd.Rope(t, q, b.cos, b.sin, a.heads.H), autograd.Rope(t, k, b.cos, b.sin, a.heads.K)
-	return a.OProj.Forward(t, autograd.Attend(t, q, k, v, a.heads, b.attendRuns(layer)))
+	y := b.mixed(t, layer, a.heads.H*a.heads.P, []*tensor.Tensor{q, k, v}, keysAndValues, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+		return autograd.Attend(t, xs[0], xs[1], xs[2], a.heads, l.attendRuns(layer))
+	})
+	return a.OProj.Forward(t, y)
 }
 
 func (a *Attention) linears() []*Linear { return []*Linear{a.QProj, a.KProj, a.VProj, a.OProj} }
@@ -214,14 +217,16 @@ func (m *Mamba2) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer in
 	if m.ZBias != nil {
 		z = autograd.AddRow(t, z, m.ZBias)
 	}
-	xbc = autograd.Conv1D(t, xbc, m.ConvWeight, m.ConvBias, b.convRuns(layer))
+	xbc = b.convolved(t, layer, xbc, m.ConvWeight, m.ConvBias)
 	if !m.identity {
 		xbc = autograd.SiLU(t, xbc)
 	}
 	if m.expand != nil {
 		xbc = autograd.Columns(t, xbc, m.expand)
 	}
-	y := autograd.SSD(t, xbc, dt, m.DtBias, m.ALog, m.D, m.shape, b.ssdRuns(layer)) // (rows, d_inner)
+	y := b.mixed(t, layer, inner, []*tensor.Tensor{xbc, dt}, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+		return autograd.SSD(t, xs[0], xs[1], m.DtBias, m.ALog, m.D, m.shape, l.ssdRuns(layer))
+	}) // (rows, d_inner)
 	if m.NormWeight != nil {
 		y = autograd.GatedRMSNorm(t, y, z, m.NormWeight, m.normGroups, m.normEps)
 	} else {

@@ -48,12 +48,15 @@ func (m *Mamba1) Forward(t *autograd.Tape, u *tensor.Tensor, b *layout, layer in
 	if m.repeatFirst {
 		x = autograd.Columns(t, x, m.repeat)
 	}
-	x = autograd.SiLU(t, autograd.Conv1D(t, x, m.ConvWeight, m.ConvBias, b.convRuns(layer)))
+	x = autograd.SiLU(t, b.convolved(t, layer, x, m.ConvWeight, m.ConvBias))
 	if !m.repeatFirst {
 		x = autograd.Columns(t, x, m.repeat)
 	}
 	dt := m.DtProj.Forward(t, m.DtProjDown.Forward(t, u))
-	y := autograd.SelectiveScan(t, x, dt, m.BProj.Forward(t, u), m.CProj.Forward(t, u), m.DtBias, m.ALog, m.D, m.frozenRates(), m.shape, b.scanRuns(layer))
+	rows := []*tensor.Tensor{x, dt, m.BProj.Forward(t, u), m.CProj.Forward(t, u)}
+	y := b.mixed(t, layer, m.shape.Dim(), rows, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+		return autograd.SelectiveScan(t, xs[0], xs[1], xs[2], xs[3], m.DtBias, m.ALog, m.D, m.frozenRates(), m.shape, l.scanRuns(layer))
+	})
 	return m.OutProj.Forward(t, autograd.SwiGLU(t, m.InProjZ.Forward(t, u), y))
 }
 

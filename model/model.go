@@ -282,11 +282,9 @@ func runsOf[T any](l *layout, kept *[]T) []T {
 
 func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
 	total := 0
-	for _, r := range b.Runs {
+	for i, r := range b.Runs {
+		m.checkRun(&b, i)
 		total += r.Len
-		if r.Len <= 0 || (r.State != nil && len(r.State.layers) != len(m.Blocks)) {
-			panic(fmt.Sprintf("model: run of %d tokens with a state that is not this model's", r.Len))
-		}
 	}
 	if total != len(b.Tokens) {
 		panic(fmt.Sprintf("model: runs of %d tokens in a batch of %d", total, len(b.Tokens)))
@@ -295,11 +293,8 @@ func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
 	l := layouts.Get().(*layout)
 	l.runs, l.cos, l.sin, l.passing = b.Runs, t.Scratch(total*half), t.Scratch(total*half), t.Forgets()
 	row := 0
-	for _, r := range b.Runs {
-		pos := 0
-		if r.State != nil {
-			pos = r.State.length
-		}
+	for i, r := range b.Runs {
+		pos := b.start(i)
 		cos, sin := m.rope.angles(pos + r.Len)
 		copy(l.cos[row*half:], cos[pos*half:(pos+r.Len)*half])
 		copy(l.sin[row*half:], sin[pos*half:(pos+r.Len)*half])
@@ -312,7 +307,7 @@ func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
 func (l *layout) done() {
 	for _, r := range l.runs {
 		if r.State != nil {
-			r.State.length += r.Len
+			r.State.length += r.Len - r.Rewind
 		}
 	}
 	if l.passing {

@@ -13,11 +13,15 @@ type Batch struct {
 	Runs   []Run
 }
 
-// Run is Len rows of one sequence. State carries the sequence; nil is a fresh sequence that nobody continues. No two runs of a
-// batch share a state.
+// Run is Len rows of one sequence. State carries the sequence; nil is a fresh sequence that nobody continues.
+//
+// Several runs of a batch may share a state that is marked: each goes on from where the one before it ended, less the last Rewind provisional
+// tokens, which are forgotten. So a batch holds a tree of guesses, its nodes in preorder: each branch is a run that rewinds to its
+// parent. A token's arithmetic is that of the chain from the root to it, and Keep keeps tokens of the last branch.
 type Run struct {
-	Len   int
-	State *State
+	Len    int
+	State  *State
+	Rewind int
 }
 
 // Single returns a batch of one run.
@@ -119,6 +123,13 @@ func (a *Attention) newState() layerState {
 func (s *attentionState) keep(mark, n int) {
 	for i := range s.kv {
 		s.kv[i].Len = mark + n
+	}
+}
+
+// Rewind forgets the last n provisional tokens.
+func (s *attentionState) Rewind(n int) {
+	for i := range s.kv {
+		s.kv[i].Len -= n
 	}
 }
 
