@@ -130,7 +130,7 @@ func (b *batch) plan(ctx context.Context) error {
 func (b *batch) compose() {
 	b.fed.Tokens, b.fed.Runs, b.rows, b.prompts = b.fed.Tokens[:0], b.fed.Runs[:0], b.rows[:0], 0
 	for _, s := range b.slots {
-		piece := s.fed
+		piece, start := s.fed, len(b.fed.Runs)
 		if from, prompt := s.state.Len(), len(s.Prompt)-1; from < prompt {
 			if b.prompts >= prefillGrid {
 				continue // its turn comes when others have passed their prompts
@@ -141,9 +141,12 @@ func (b *batch) compose() {
 			for i := range piece {
 				b.rows = append(b.rows, len(b.fed.Tokens)+i)
 			}
+			b.fed.Runs = s.layOut(b.fed.Runs)
 		}
 		b.fed.Tokens = append(b.fed.Tokens, piece...)
-		b.fed.Runs = append(b.fed.Runs, model.Run{Len: len(piece), State: s.state})
+		if len(b.fed.Runs) == start {
+			b.fed.Runs = append(b.fed.Runs, model.Run{Len: len(piece), State: s.state})
+		}
 	}
 }
 
@@ -170,7 +173,10 @@ func (b *batch) step(ctx context.Context) error {
 		s.logits = logits.Data[row*vocab:][:len(s.fed)*vocab]
 		row += len(s.fed)
 	}
-	proposed := len(b.rows) - len(b.ready)
+	more, branches := len(b.rows)-len(b.ready), 0
+	for _, s := range b.ready {
+		branches += s.second
+	}
 	tensor.Rows(len(b.ready), b.work(vocab), func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			s := b.ready[i]
@@ -182,7 +188,7 @@ func (b *batch) step(ctx context.Context) error {
 		for _, s := range b.ready {
 			tokens += len(s.block)
 		}
-		b.engine.costs.stepped(len(b.ready), proposed, tokens, time.Since(start))
+		b.engine.costs.stepped(len(b.ready), more, branches, tokens, time.Since(start))
 	}
 	return b.leave()
 }

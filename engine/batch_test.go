@@ -55,7 +55,7 @@ func TestBatchEqualsGenerate(t *testing.T) {
 			}
 			switch r.FixedDepth = true; i % 5 { // a fixed depth makes sampled output depend on the seed alone
 			case 0:
-				r.Draft, r.Speculate = draft, 1+rng.IntN(6)
+				r.Draft, r.Speculate, r.Branch = draft, 1+rng.IntN(6), i%2 == 0
 			case 1:
 				r.Draft, r.NGram, r.Corpus, r.Speculate = m, true, corpus, 1+rng.IntN(9)
 			case 2:

@@ -18,6 +18,7 @@ const (
 	proven      = 3    // proposals of a source, of late, after which what they were worth is believed
 	credit      = 0.01 // of the time so far that proposals of others may have lost
 	carried     = 4    // rounds that the acceptance of earlier requests counts for in a new one
+	secondGuess = 0.4  // how often the second candidate is held to be right where the first is not
 	rowGuess    = 0.05 // of a plain step: what a row costs before any was measured
 	horizon     = 8    // rounds over which a draft's catching up is spread
 )
@@ -42,9 +43,10 @@ func newCosts() *costs { return &costs{steps: map[int]*steps{}, records: map[sou
 
 // steps is the times of steps of a number of sequences.
 type steps struct {
-	round int
-	times []timing // of as many rows more than sequences
-	probe float64  // seconds of plain rounds since the last trial of a source
+	round  int
+	times  []timing // of as many rows more than sequences
+	probe  float64  // seconds of plain rounds since the last trial of a source
+	branch timing   // what a step with a branch takes longer than one of as many rows without
 }
 
 // timing is a running estimate of a duration in seconds.
@@ -111,7 +113,8 @@ type record struct {
 	token, catchUp timing // of one proposed token, and of one that the source has to see first
 	deepest        int    // proposal so far
 	first          float64
-	wait, idle     int // rounds until the next trial of a source that does not pay, and rounds since the last
+	second         tally // how often the second candidate was right where the first was not
+	wait, idle     int   // rounds until the next trial of a source that does not pay, and rounds since the last
 }
 
 // record returns what is known of a source.
@@ -128,15 +131,19 @@ func (c *costs) record(k sourceKey) *record {
 
 // offer is what one source could propose for a sequence in the next step.
 type offer struct {
-	source source
-	record *record
-	seen   *tally // in this request
-	most   int    // tokens
-	behind int    // tokens that the source has to see first
+	source   source
+	record   *record
+	seen     *tally // in this request
+	most     int    // tokens
+	behind   int    // tokens that the source has to see first
+	branches bool   // it can give a second candidate for the first token
 }
 
-// choice is the outcome: offer number i proposes k tokens. k = 0 is plain decoding.
-type choice struct{ i, k int }
+// choice is the outcome: offer number i proposes k tokens, with a branch also a second candidate for the first. k = 0 is plain decoding.
+type choice struct {
+	i, k   int
+	branch bool
+}
 
 func (c choice) proposes() bool { return c.k > 0 }
 
@@ -173,7 +180,7 @@ func (c *costs) plan(plan []choice, sequences [][]offer) {
 				continue
 			}
 			if k, r := s.best(&offers[j], b); r > alone*margin || r > alone && plan[i].k > 0 {
-				plan[i], alone = choice{j, k}, r
+				plan[i], alone = choice{i: j, k: k}, r
 			}
 		}
 	}
@@ -183,6 +190,9 @@ func (c *costs) plan(plan []choice, sequences [][]offer) {
 				r := sequences[i][p.i].record
 				r.idle, r.wait = 0, firstWait
 			}
+		}
+		if b == 1 {
+			plan[0].branch = s.branches(&sequences[0][plan[0].i], plan[0].k)
 		}
 		return
 	}
@@ -202,6 +212,27 @@ func (s *steps) best(o *offer, b int) (best int, rate float64) {
 		}
 	}
 	return best, rate
+}
+
+// branches reports whether a second candidate for the first of k tokens raises the rate: it is a row more now, and, where it is accepted, one
+// more in the next step, since the state has not seen it.
+func (s *steps) branches(o *offer, k int) bool {
+	if !o.branches {
+		return false
+	}
+	gain, reach, accept := 0.0, 1.0, o.record.first
+	first := 0.0
+	for i := range k {
+		if reach, accept = o.reach(i, reach, accept); i == 0 {
+			first = reach
+		}
+		gain += reach
+	}
+	right := (1 - first) * o.record.second.at(0, secondGuess, 1)
+	own := float64(k) * o.record.token.seconds
+	without := (1 + gain) / (s.time(k) + own)
+	with := (1 + gain + right) / (s.time(k+1) + s.branch.seconds + right*(s.time(k+1)-s.time(k)) + own)
+	return with > without*margin
 }
 
 // balance shortens a plan whose proposals were chosen each for itself: rows are taken in the order of their gains while the rate rises.
@@ -262,7 +293,7 @@ func (s *steps) tryOne(sequences [][]offer, plan []choice) {
 			if k > 0 && o.record.idle > o.record.wait && loss <= probeShare*s.probe {
 				o.record.idle, o.record.wait = 0, min(2*o.record.wait, longestWait)
 				s.probe = 0
-				plan[i] = choice{j, k}
+				plan[i] = choice{i: j, k: k}
 				return
 			}
 		}
@@ -279,16 +310,21 @@ func (c *costs) of(b int) *steps {
 	return s
 }
 
-// stepped takes in the time of the target's part of a step of b sequences that proposed rows tokens together and yielded tokens.
-func (c *costs) stepped(b, rows, tokens int, t time.Duration) {
+// stepped takes in the time of the target's part of a step of b sequences that proposed rows tokens together, so many of them on branches, and
+// yielded tokens.
+func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.of(b)
 	s.round++
-	for len(s.times) <= rows {
-		s.times = append(s.times, timing{})
+	if branches > 0 && s.times[0].n > 0 {
+		s.branch.add(max(0, t.Seconds()-s.time(rows)), s.round)
+	} else {
+		for len(s.times) <= rows {
+			s.times = append(s.times, timing{})
+		}
+		s.times[rows].add(t.Seconds(), s.round)
 	}
-	s.times[rows].add(t.Seconds(), s.round)
 	c.seconds += t.Seconds()
 	if rows == 0 {
 		s.probe += t.Seconds()
@@ -316,6 +352,17 @@ func (c *costs) judged(r *record, seen *tally, k, accepted int) {
 	r.deepest = max(r.deepest, k)
 	r.add(k, accepted)
 	seen.add(k, accepted)
+}
+
+// judgedSecond takes in whether the second candidate was right where the first was not.
+func (c *costs) judgedSecond(r *record, right bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	accepted := 0
+	if right {
+		accepted = 1
+	}
+	r.second.add(1, accepted)
 }
 
 // time returns the expected time of a step with rows proposed tokens: measured lately, or on the line through the nearest that were.

@@ -16,6 +16,7 @@ type machine struct {
 	now      float64 // time since the beginning
 	tokens   int
 	proposed int
+	branched int
 }
 
 func newMachine(step func(b, rows int) float64, hiccups float64, stream uint64) *machine {
@@ -41,6 +42,7 @@ func linear(row float64) func(b, rows int) float64 {
 type guesser struct {
 	source                 source
 	token, catchUp, accept float64
+	second                 float64 // how often its second candidate is right where the first is not
 }
 
 // sequence is a request there: at each step some of the guessers have something to say.
@@ -69,7 +71,7 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 			offers[i] = nil
 			for j, g := range s.guessers {
 				if says[j] {
-					o := offer{g.source, m.costs.record(sourceKey{source: g.source}), &s.seen[g.source], most, 0}
+					o := offer{source: g.source, record: m.costs.record(sourceKey{source: g.source}), seen: &s.seen[g.source], most: most, branches: g.second > 0}
 					if g.catchUp > 0 && s.behind > maxLag {
 						o.behind = s.behind
 					}
@@ -78,7 +80,7 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 			}
 		}
 		m.costs.plan(plan, offers)
-		rows, yield := 0, 0
+		rows, yield, branches := 0, 0, 0
 		for i, c := range plan {
 			rows += c.k
 			depths[i] += float64(c.k) / float64(n)
@@ -95,6 +97,16 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 					got++
 				}
 				m.costs.judged(o.record, o.seen, c.k, got)
+				if c.branch {
+					branches++
+				}
+				if c.branch && got == 0 {
+					right := m.rng.Float64() < g.second
+					if m.costs.judgedSecond(o.record, right); right {
+						m.tokens++
+						yield++
+					}
+				}
 				if g.catchUp > 0 {
 					s.behind = -got - 1
 				}
@@ -104,7 +116,8 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 			yield += got + 1
 		}
 		m.proposed += rows
-		m.costs.stepped(len(sequences), rows, yield, m.takes(m.step(len(sequences), rows)))
+		m.branched += branches
+		m.costs.stepped(len(sequences), rows+branches, branches, yield, m.takes(m.step(len(sequences), rows+branches)))
 	}
 	return float64(m.tokens-tokens) / (m.now - start) / float64(len(sequences)), depths
 }
@@ -126,7 +139,7 @@ func TestDepthFollowsCost(t *testing.T) {
 		{"fair and cheap", 0.1, 0.05, 0.005, 0.6, 0, 1.4, 1, 5},
 	} {
 		m := newMachine(linear(c.row), c.hiccups, 7)
-		rate, depth := m.run(1000, 12, &sequence{guessers: []guesser{{fromModel, c.draft, c.catchUp, c.accept}}})
+		rate, depth := m.run(1000, 12, &sequence{guessers: []guesser{{fromModel, c.draft, c.catchUp, c.accept, 0}}})
 		if rate < c.rate || depth[0] < c.least || depth[0] > c.most {
 			t.Errorf("%s: %.3f times plain decoding with mean depth %.2f", c.name, rate, depth[0])
 		}
@@ -140,9 +153,9 @@ func TestWorstCase(t *testing.T) {
 		for request := range 20 {
 			var all []guesser
 			for c := range source(matchLengths) {
-				all = append(all, guesser{fromText + c, 0, 0, 0}, guesser{fromCorpus + c, 0, 0, 0})
+				all = append(all, guesser{source: fromText + c}, guesser{source: fromCorpus + c})
 			}
-			s := &sequence{guessers: append(all, guesser{fromModel, 0.2, 0.02, 0})}
+			s := &sequence{guessers: append(all, guesser{fromModel, 0.2, 0.02, 0, 0})}
 			s.says = func() []bool {
 				says := make([]bool, len(s.guessers))
 				says[m.rng.IntN(len(all))] = true
@@ -160,7 +173,7 @@ func TestWorstCase(t *testing.T) {
 // TestDepthRecovers gives a draft that becomes useful after it was given up.
 func TestDepthRecovers(t *testing.T) {
 	m := newMachine(linear(0.1), 0, 8)
-	s := &sequence{guessers: []guesser{{fromModel, 0.05, 0.002, 0}}}
+	s := &sequence{guessers: []guesser{{fromModel, 0.05, 0.002, 0, 0}}}
 	m.run(300, 8, s)
 	s.guessers[0].accept = 0.9
 	if _, depth := m.run(2000, 8, s); depth[0] < 2 {
@@ -171,7 +184,7 @@ func TestDepthRecovers(t *testing.T) {
 // TestBestSource has two sources, each better in its turn.
 func TestBestSource(t *testing.T) {
 	m := newMachine(linear(0.05), 0, 15)
-	s := &sequence{guessers: []guesser{{fromText + 3, 0, 0, 0.95}, {fromModel, 0.1, 0.001, 0.8}}}
+	s := &sequence{guessers: []guesser{{fromText + 3, 0, 0, 0.95, 0}, {fromModel, 0.1, 0.001, 0.8, 0}}}
 	turn := 0
 	s.says = func() []bool { turn++; return []bool{turn%40 < 20, true} }
 	m.run(400, 16, s)
@@ -188,7 +201,7 @@ func TestBestSource(t *testing.T) {
 // TestLearning runs a second request on the engine of the first.
 func TestLearning(t *testing.T) {
 	m := newMachine(linear(0.05), 0, 16)
-	good := []guesser{{fromModel, 0.02, 0.002, 0.95}}
+	good := []guesser{{fromModel, 0.02, 0.002, 0.95, 0}}
 	m.run(200, 12, &sequence{guessers: good})
 	if _, depth := m.run(1, 12, &sequence{guessers: good}); depth[0] < 6 {
 		t.Errorf("the first round of a second request proposes %g tokens", depth[0])
@@ -199,7 +212,7 @@ func TestLearning(t *testing.T) {
 // and of a few the one that repeats itself gets it.
 func TestBatchDepth(t *testing.T) {
 	roof := func(b, rows int) float64 { return max(1, float64(b+rows)/8) }
-	repeat := func(accept float64) *sequence { return &sequence{guessers: []guesser{{fromText + 2, 0, 0, accept}}} }
+	repeat := func(accept float64) *sequence { return &sequence{guessers: []guesser{{fromText + 2, 0, 0, accept, 0}}} }
 	m := newMachine(roof, 0, 17)
 	rate, depth := m.run(500, 16, repeat(0.9), repeat(0.02), repeat(0.02), repeat(0.02))
 	if rate < 1.3 || depth[0] < 2 || depth[0] > 8 || depth[1] > 0.1 {
@@ -211,5 +224,21 @@ func TestBatchDepth(t *testing.T) {
 	}
 	if rate, depth = m.run(500, 16, many...); rate < 0.5*0.985 || depth[0] > 0.2 { // plain decoding of 16 yields one half each
 		t.Errorf("sixteen sequences: %.3f, depths %.2f", rate, depth)
+	}
+}
+
+// TestBranches: a second candidate is asked for where it is often right and rows cost little, and only there.
+func TestBranches(t *testing.T) {
+	for _, c := range []struct {
+		row, accept, second float64
+		want                bool
+	}{{0.02, 0.4, 0.6, true}, {0.3, 0.5, 0.3, false}, {0.02, 0.98, 0.5, false}, {0.05, 0.5, 0.001, false}} {
+		m := newMachine(linear(c.row), 0, 18)
+		s := &sequence{guessers: []guesser{{fromModel, 0.02, 0.001, c.accept, c.second}}}
+		m.run(300, 8, s) // learn
+		m.branched = 0
+		if m.run(200, 8, s); (m.branched > 100) != c.want {
+			t.Errorf("%+v: %d branches in 200 rounds", c, m.branched)
+		}
 	}
 }

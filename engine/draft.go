@@ -89,7 +89,7 @@ func (g *generation) offer(s source, most, behind int) {
 		}
 		g.records[s] = g.costs.record(k)
 	}
-	g.offered = append(g.offered, offer{s, g.records[s], &g.seen[s], most, behind})
+	g.offered = append(g.offered, offer{source: s, record: g.records[s], seen: &g.seen[s], most: most, behind: behind, branches: s == fromModel})
 }
 
 // fixed returns the choice of a request of fixed depth: what was measured has no say, so that a seed gives the same output again. A match goes
@@ -104,7 +104,7 @@ func (g *generation) fixed(offers []offer) choice {
 	var best choice
 	for i, o := range offers {
 		if best.k == 0 || rank(o.source) > rank(offers[best.i].source) {
-			best = choice{i, o.most}
+			best = choice{i: i, k: o.most, branch: g.Branch && o.source == fromModel}
 		}
 	}
 	return best
@@ -117,7 +117,7 @@ func (g *generation) propose(ctx context.Context, c choice) error {
 	}
 	switch g.source = g.offered[c.i].source; {
 	case g.source == fromModel:
-		return g.proposeByModel(ctx, c.k)
+		return g.proposeByModel(ctx, c)
 	case g.source >= fromCorpus:
 		g.fed = g.Corpus.propose(g.fed, g.reader.at, c.k)
 	default:
@@ -126,8 +126,8 @@ func (g *generation) propose(ctx context.Context, c choice) error {
 	return nil
 }
 
-// proposeByModel appends k tokens of the draft's to fed.
-func (g *generation) proposeByModel(ctx context.Context, k int) error {
+// proposeByModel appends tokens of the draft's to fed, behind a second candidate if there is to be a branch.
+func (g *generation) proposeByModel(ctx context.Context, c choice) error {
 	start := time.Now()
 	behind := g.draft.behind(len(g.tokens))
 	if err := g.draft.catchUp(ctx, g.tokens); err != nil {
@@ -135,10 +135,11 @@ func (g *generation) proposeByModel(ctx context.Context, k int) error {
 	}
 	late := time.Since(start)
 	var err error
-	if g.fed, err = g.draft.propose(g.fed, g.tokens, k); err != nil {
+	if g.fed, err = g.draft.propose(g.fed, g.tokens, c); err != nil {
 		return fmt.Errorf("draft of token %d: %w", len(g.tokens), err)
 	}
-	if k = len(g.fed) - 1; k > 0 {
+	g.second = g.draft.seconds
+	if k := g.proposed() - g.second; k > 0 {
 		g.costs.proposed(g.records[fromModel], k, time.Since(start)-late, behind, late)
 	}
 	return nil
@@ -163,6 +164,7 @@ type drafter struct {
 	shape    [2]int
 	vocab    int // the target's
 	checked  int // tokens that are known to be in the draft's vocabulary
+	seconds  int // second candidates in the proposal being judged
 	lag, k   int // of the proposal being judged: tokens fed that are committed, tokens proposed
 }
 
@@ -203,14 +205,14 @@ func (d *drafter) catchUp(ctx context.Context, tokens []int32) error {
 	return feed(ctx, d.tape, d.model, d.state, tokens[:len(tokens)-1])
 }
 
-// propose appends k tokens to fed. What it feeds stays provisional until keep.
-func (d *drafter) propose(fed, tokens []int32, k int) ([]int32, error) {
+// propose appends the tokens of a choice to fed, a second candidate first. What it feeds stays provisional until keep.
+func (d *drafter) propose(fed, tokens []int32, c choice) ([]int32, error) {
 	next := tokens[d.state.Len():]
-	d.lag, d.k = len(next), k
+	d.lag, d.k, d.seconds = len(next), c.k, 0
 	d.state.Mark()
-	base := len(fed)
-	defer func() { d.history.Pop(len(fed) - base) }()
-	for i := range k {
+	made := 0
+	defer func() { d.history.Pop(made) }()
+	for i := range c.k {
 		d.tape.Reset()
 		d.runs[0] = model.Run{Len: len(next), State: d.state}
 		hidden := d.model.Forward(d.tape, model.Batch{Tokens: next, Runs: d.runs[:]}) // (len(next), hidden)
@@ -225,11 +227,28 @@ func (d *drafter) propose(fed, tokens []int32, k int) ([]int32, error) {
 		if err != nil {
 			return fed, err
 		}
+		if c.branch && i == 0 {
+			if second := secondBest(logits, x); second >= 0 {
+				fed, d.seconds = append(fed, second), 1
+			}
+		}
 		fed = append(fed, x)
 		d.history.Push(x)
+		made++
 		next = fed[len(fed)-1:]
 	}
 	return fed, nil
+}
+
+// secondBest returns the token with the largest logit but token x, or -1 where only x is possible.
+func secondBest(logits []float32, x int32) int32 {
+	best, at := float32(math.Inf(-1)), int32(-1)
+	for i, v := range logits {
+		if v > best && int32(i) != x {
+			best, at = v, int32(i)
+		}
+	}
+	return at
 }
 
 // lastRow returns the last row of hidden as a matrix, without garbage.

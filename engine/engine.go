@@ -66,7 +66,9 @@ type Request struct {
 	// FixedDepth proposes Speculate tokens in every round. Otherwise each round's number, 0 included, is the one that measured times and
 	// acceptance promise to be fastest; it does not change greedy output, but sampled output is then reproducible only in distribution.
 	FixedDepth bool
-	LogProbs   bool // tokens come with their log-probabilities
+	// Branch lets the draft propose a second token for the first place in every round of fixed depth; otherwise it does where that pays.
+	Branch   bool
+	LogProbs bool // tokens come with their log-probabilities
 	// Synthetic is for measurements alone: it replaces the decision how many of k proposed tokens are accepted, so the output means nothing.
 	Synthetic func(k int) int
 }
@@ -91,6 +93,7 @@ type Stats struct {
 	Rounds       int // steps of the target after prefill: Tokens/Rounds is the number of tokens a step
 	Drafted      int // tokens proposed
 	Accepted     int // proposed tokens accepted
+	Branched     int // rounds that went on with the second candidate for their first token
 	Prefill      time.Duration
 	Decode       time.Duration
 	FinishReason string // FinishStop or FinishLength; empty where the generation was cut off

@@ -63,6 +63,7 @@ func TestGreedySpeculation(t *testing.T) {
 					if k%4 == 0 {
 						s.Corpus = corpus
 					}
+					s.Branch = k%4 < 2 // with a fixed depth, k%4 == 0
 					got, stats := generate(t, e, s)
 					if !slices.Equal(got, plain) {
 						t.Fatalf("%s, draft %s, depth %d, prompt %v: %v, want %v", name, draft, k, s.Prompt, got, plain)

@@ -67,16 +67,20 @@ type generation struct {
 	Request
 	target   *model.Model
 	costs    *costs
-	state    *model.State // has seen all tokens but the last
+	state    *model.State // has seen all tokens but the last one or two
 	tokens   []int32      // prompt and output
 	limit    int
 	rng      *rand.Rand
 	stats    *Stats
 	tape     *autograd.Tape
-	runs     [1]model.Run
-	fed      []int32   // what the round feeds: the last token, then the proposed ones
+	runs     []model.Run
+	fed      []int32   // what the round feeds: tokens that the state has not seen, a second candidate for the next, and the proposed ones
+	known    int       // of them, tokens that stand: the last, and the one before where that was a second candidate
+	second   int       // second candidates: 0 or 1
 	block    []Token   // what the round commits
+	branched bool      // the block begins with the second candidate
 	p        []float32 // target distribution (vocab)
+	left     []float32 // what is left of it when a candidate was refused (vocab)
 	history  *sample.History
 	adjusted []float32 // logits (vocab)
 
@@ -172,24 +176,37 @@ func (g *generation) round(ctx context.Context) error {
 		verify = time.Now()
 	}
 	g.tape.Reset()
-	g.runs[0] = model.Run{Len: len(g.fed), State: g.state}
-	hidden := g.target.Forward(g.tape, model.Batch{Tokens: g.fed, Runs: g.runs[:]}) // (k+1, hidden)
+	g.runs = g.layOut(g.runs[:0])
+	hidden := g.target.Forward(g.tape, model.Batch{Tokens: g.fed, Runs: g.runs}) // (len(fed), hidden)
 	if err := g.end(g.target.Logits(g.tape, hidden).Data); err != nil {
 		return err
 	}
 	if g.Speculate > 0 {
-		g.costs.stepped(1, len(g.fed)-1, len(g.block), time.Since(verify))
+		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), time.Since(verify))
 	}
 	return nil
 }
 
-// begin fills fed with the last token and the proposal that was chosen. Until end the state's tokens are provisional.
+// proposed returns the rows of the round that are no tokens' own.
+func (g *generation) proposed() int { return len(g.fed) - g.known }
+
+// layOut appends the round's runs: one, or, with a second candidate, the tree of it and the chain beside it.
+func (g *generation) layOut(runs []model.Run) []model.Run {
+	if g.second == 0 {
+		return append(runs, model.Run{Len: len(g.fed), State: g.state})
+	}
+	branch := g.known + g.second
+	return append(runs, model.Run{Len: branch, State: g.state}, model.Run{Len: len(g.fed) - branch, State: g.state, Rewind: g.second})
+}
+
+// begin fills fed with the tokens that the state has not seen and the proposal that was chosen. Until end the state's tokens are provisional.
 func (g *generation) begin(ctx context.Context, c choice) error {
-	g.fed = append(g.fed[:0], g.tokens[len(g.tokens)-1])
+	g.fed = append(g.fed[:0], g.tokens[g.state.Len():]...)
+	g.known, g.second = len(g.fed), 0
 	if err := g.propose(ctx, c); err != nil {
 		return err
 	}
-	if len(g.fed) > 1 {
+	if g.proposed() > 0 {
 		g.state.Mark()
 	}
 	return nil
@@ -197,59 +214,73 @@ func (g *generation) begin(ctx context.Context, c choice) error {
 
 // end judges the proposal by the target's logits (len(fed), vocab), fills block and commits it.
 func (g *generation) end(logits []float32) error {
-	k := len(g.fed) - 1
-	if err := g.accept(logits, k); err != nil {
+	if err := g.accept(logits); err != nil {
 		return fmt.Errorf("token %d: %w", len(g.tokens), err)
 	}
-	if k > 0 {
-		g.state.Keep(len(g.block))
+	if g.proposed() > 0 {
+		kept := g.known
+		if !g.branched { // the chain is the last branch, which the state has
+			kept += len(g.block) - 1
+		}
+		g.state.Keep(kept)
 	}
-	g.committed(k)
+	g.committed()
 	return nil
 }
 
-// accept fills block from the target's logits (k+1, vocab): row i judges proposed token i, and the last one has none to judge.
-func (g *generation) accept(logits []float32, k int) error {
-	g.block = g.block[:0]
+// accept fills block from the target's logits (len(fed), vocab): the row of a token judges the one proposed behind it.
+func (g *generation) accept(logits []float32) error {
+	g.block, g.branched = g.block[:0], false
+	chain := g.fed[g.known+g.second:]
 	forced := -1
-	if g.Synthetic != nil && k > 0 {
-		forced = min(max(g.Synthetic(k), 0), k)
+	if g.Synthetic != nil && len(chain) > 0 {
+		forced = min(max(g.Synthetic(len(chain)), 0), len(chain))
 	}
 	vocab := g.target.Config.VocabSize
-	for i := range k + 1 {
+	row := g.known - 1
+	for i := 0; ; i++ {
 		drafted := int32(-1)
-		if i < k {
-			drafted = g.fed[i+1]
+		if i < len(chain) && !g.branched {
+			drafted = chain[i]
 		}
-		token, accepted, err := g.decide(logits[i*vocab:][:vocab], i, drafted)
+		own := logits[row*vocab:][:vocab]
+		token, accepted, err := g.decide(own, i, drafted)
 		if err != nil {
 			return err
 		}
 		if forced >= 0 {
-			if accepted = i < forced; accepted {
+			if g.branched, accepted = false, i < forced; accepted {
 				token = drafted
 			}
 		}
 		g.block = append(g.block, Token{ID: token, Drafted: accepted})
 		if g.history.Push(token); g.LogProbs {
-			g.block[i].LogProb = sample.LogProb(logits[i*vocab:][:vocab], token)
+			g.block[i].LogProb = sample.LogProb(own, token)
 		}
 		if !accepted || slices.Contains(g.Stop, token) {
 			return nil
 		}
+		if row = g.known + g.second + i; g.branched { // that of the token
+			row = g.known
+		}
 	}
-	return nil
 }
 
-// decide returns the token behind row i's logits (vocab), and whether it is the proposed one; drafted is -1 where none is proposed.
+// decide returns the token behind a row's logits (vocab), the i-th of the round, and whether it was proposed; drafted is the chain's, -1 where
+// there is none.
 func (g *generation) decide(logits []float32, i int, drafted int32) (token int32, accepted bool, err error) {
 	logits = g.history.Adjust(g.adjusted, logits)
 	if g.history != nil {
 		g.adjusted = logits
 	}
+	second := int32(-1)
+	if i == 0 && g.second > 0 {
+		second = g.fed[g.known]
+	}
 	if g.Sampling.Greedy() {
 		token, err = sample.Argmax(logits)
-		return token, token == drafted, err
+		g.branched = g.branched || token == second
+		return token, token == drafted || token == second, err
 	}
 	if g.p, err = sample.Dist(g.p, logits, g.Sampling); err != nil {
 		return 0, false, err
@@ -257,6 +288,11 @@ func (g *generation) decide(logits []float32, i int, drafted int32) (token int32
 	switch {
 	case drafted < 0:
 		return sample.Pick(g.p, g.rng), false, nil
+	case second >= 0:
+		of := 0
+		token, of = sample.VerifyTwo(&g.left, g.p, g.draft.q[i], drafted, second, g.rng)
+		g.branched = of == 1
+		return token, of >= 0, nil
 	case g.source == fromModel:
 		token, accepted = sample.Verify(g.p, g.draft.q[i], drafted, g.rng)
 	default:
@@ -266,8 +302,8 @@ func (g *generation) decide(logits []float32, i int, drafted int32) (token int32
 }
 
 // committed appends the round's block to the tokens and tells everyone who proposes.
-func (g *generation) committed(k int) {
-	accepted := 0
+func (g *generation) committed() {
+	k, accepted := g.proposed()-g.second, 0
 	for _, t := range g.block {
 		g.tokens = append(g.tokens, t.ID)
 		if t.Drafted {
@@ -275,8 +311,12 @@ func (g *generation) committed(k int) {
 		}
 	}
 	g.stats.Rounds++
-	g.stats.Drafted += k
+	g.stats.Drafted += k + g.second
 	g.stats.Accepted += accepted
+	if g.branched {
+		g.stats.Branched++
+		accepted = 0 // of the chain
+	}
 	if k == 0 {
 		return
 	}
@@ -287,6 +327,9 @@ func (g *generation) committed(k int) {
 		g.stats.AcceptedAt[i]++
 	}
 	g.costs.judged(g.records[g.source], &g.seen[g.source], k, accepted)
+	if g.second > 0 && accepted == 0 {
+		g.costs.judgedSecond(g.records[g.source], g.branched)
+	}
 	if g.source == fromModel {
 		g.draft.keep(accepted)
 	}

@@ -52,7 +52,7 @@ func checkNarrowSpeculation(t *testing.T, what string, rng *rand.Rand, m, draft 
 	plain, _ := generate(t, e, r)
 	for k := 1; k <= 9; k += 2 {
 		s := r
-		s.Draft, s.NGram, s.Speculate, s.FixedDepth = draft, k%3 == 0, k, true
+		s.Draft, s.NGram, s.Speculate, s.FixedDepth, s.Branch = draft, k%3 == 0, k, true, k > 5
 		if got, _ := generate(t, e, s); !slices.Equal(got, plain) {
 			t.Errorf("%s, depth %d: %v, want %v", what, k, got, plain)
 		}

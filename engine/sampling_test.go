@@ -45,7 +45,7 @@ func TestAdjustedSpeculation(t *testing.T) {
 		for k := 1; k <= 9; k += 4 {
 			for _, d := range []*model.Model{nil, m, subset(t, m, []int{0, 1, 2}, 0), cutHead(t, m, 2)} {
 				s := r
-				s.Draft, s.NGram, s.Speculate, s.FixedDepth = d, d == nil, k, true
+				s.Draft, s.NGram, s.Speculate, s.FixedDepth, s.Branch = d, d == nil, k, true, k > 1
 				if got := tokens(s); !slices.Equal(got, plain) {
 					t.Errorf("%s, depth %d: %v, want %v", name, k, got, plain)
 				}
@@ -99,7 +99,8 @@ func TestSampledSpeculation(t *testing.T) {
 		for name, r := range map[string]Request{
 			"plain": {}, "draft": {Draft: draft, Speculate: 2, FixedDepth: true}, "n-grams": {NGram: true, Speculate: 3, FixedDepth: true},
 			"corpus":   {Corpus: NewCorpus([]int32{0, 1, 2, 0, 3, 3, 2, 0, 0, 1}), Speculate: 3, FixedDepth: true},
-			"adaptive": {Draft: draft, NGram: true, Speculate: 2}, "cut head": {Draft: cutHead(t, draft, 2), Speculate: 2, FixedDepth: true},
+			"adaptive": {Draft: draft, NGram: true, Speculate: 2}, "branches": {Draft: draft, Speculate: 2, FixedDepth: true, Branch: true}, "branches of one": {Draft: draft, Speculate: 1, FixedDepth: true, Branch: true},
+			"cut head":           {Draft: cutHead(t, draft, 2), Speculate: 2, FixedDepth: true},
 			"larger vocabulary":  {Draft: randomModel(t, vocab+3, 0, 1, nil, 23), Speculate: 2, FixedDepth: true},
 			"smaller vocabulary": {Draft: randomModel(t, vocab-1, 0, 1, nil, 24), Speculate: 2, FixedDepth: true},
 		} {

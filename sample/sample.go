@@ -191,3 +191,33 @@ func VerifyCertain(target []float32, token int32, rng *rand.Rand) (next int32, a
 	}
 	return int32(last), false
 }
+
+// VerifyTwo is Verify with a second candidate that was not drawn but follows from the first, such as the likeliest other token of the draft: it
+// is asked where the first is refused, against what is left of the target's distribution then. next is a draw from target (recursive
+// rejection, as in SpecInfer, Miao et al. 2024). of is 0 or 1 for the candidate accepted, -1 for none. scratch (vocab) is grown if need be.
+func VerifyTwo(scratch *[]float32, target, draft []float32, first, second int32, rng *rand.Rand) (next int32, of int) {
+	if rng.Float64()*float64(draft[first]) < float64(target[first]) {
+		return first, 0
+	}
+	if cap(*scratch) < len(target) {
+		*scratch = make([]float32, len(target))
+	}
+	left := (*scratch)[:len(target)]
+	mass := 0.0
+	for i, p := range target {
+		left[i] = max(0, p-draft[i])
+		mass += float64(left[i])
+	}
+	if mass == 0 {
+		copy(left, target)
+		mass = 1
+	}
+	for i, p := range left {
+		left[i] = float32(float64(p) / mass)
+	}
+	next, accepted := VerifyCertain(left, second, rng)
+	if accepted {
+		return next, 1
+	}
+	return next, -1
+}

@@ -164,6 +164,8 @@ var (
 	notTwice, _ = NewPattern("(ab|ac|[bc])*", []string{"a", "b", "c", ""}, []int32{3})
 )
 
+var twoScratch []float32
+
 type rule func(target, draft []float32, token int32, rng *rand.Rand) int32
 
 // worst returns the largest ratio, over the settings, of the statistic of a rule's tokens to its limit.
@@ -190,8 +192,12 @@ func worst(t *testing.T, r rule) float64 {
 
 func TestVerifyDrawsFromTarget(t *testing.T) {
 	for name, r := range map[string]rule{
-		"pick":           func(p, q []float32, _ int32, rng *rand.Rand) int32 { return Pick(p, rng) },
-		"verify":         func(p, q []float32, x int32, rng *rand.Rand) int32 { y, _ := Verify(p, q, x, rng); return y },
+		"pick":   func(p, q []float32, _ int32, rng *rand.Rand) int32 { return Pick(p, rng) },
+		"verify": func(p, q []float32, x int32, rng *rand.Rand) int32 { y, _ := Verify(p, q, x, rng); return y },
+		"verify two": func(p, q []float32, x int32, rng *rand.Rand) int32 {
+			y, _ := VerifyTwo(&twoScratch, p, q, x, (x+1)%3, rng)
+			return y
+		},
 		"verify certain": func(p, q []float32, _ int32, rng *rand.Rand) int32 { y, _ := VerifyCertain(p, 1, rng); return y },
 	} {
 		if ratio := worst(t, r); ratio > 1 {
@@ -215,6 +221,13 @@ func TestWrongRulesFail(t *testing.T) {
 				return y
 			}
 			return Pick(p, rng)
+		},
+		"the second candidate against the whole target": func(p, q []float32, x int32, rng *rand.Rand) int32 {
+			if y, ok := Verify(p, q, x, rng); ok {
+				return y
+			}
+			y, _ := VerifyCertain(p, (x+1)%3, rng)
+			return y
 		},
 		"accept where target is larger": func(p, q []float32, x int32, rng *rand.Rand) int32 {
 			if p[x] >= q[x] {
