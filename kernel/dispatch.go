@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -105,7 +106,27 @@ func Why() string {
 	if m := missing(); m != "" {
 		why += "; " + m
 	}
+	if names := active.leftPortable(); len(names) > 0 && active != levels[0] {
+		why += "; portable at this level: " + strings.Join(names, ", ")
+	}
 	return why
+}
+
+// leftPortable names the kernels for which the level has only the portable definition.
+func (t *table) leftPortable() []string {
+	var names []string
+	own, base := reflect.ValueOf(*t), reflect.ValueOf(portable)
+	for i := range own.NumField() {
+		if f := own.Type().Field(i); f.Type.Kind() == reflect.Func && !base.Field(i).IsNil() && own.Field(i).Pointer() == base.Field(i).Pointer() {
+			names = append(names, f.Name)
+		}
+	}
+	for f := range PanelFormat(panelFormats) {
+		if reflect.ValueOf(t.narrow[f].panel).Pointer() == reflect.ValueOf(portable.narrow[f].panel).Pointer() {
+			names = append(names, "products with "+f.String())
+		}
+	}
+	return names
 }
 
 // LevelError says why the level that KRAIT_KERNELS asks for is not in use, or is nil.
