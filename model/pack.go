@@ -17,8 +17,8 @@ func (m *Model) Pack() {
 	}
 }
 
-// PackAs is Pack in a format: products, and the embeddings' rows, then have its precision. With Q4, embeddings and output layer are Q8. Norms,
-// convolutions, A, D and Mamba's projection of Δ stay f32. Training reads the float32 weights in any case.
+// PackAs is Pack in a format: products, and the embeddings' rows, then have its precision. With Q4, embeddings, output layer
+// and attention's values are Q8; with Q8, attention's values are BF16. Norms, convolutions, A, D and Mamba's projection of Δ stay f32. Training reads the float32 weights in any case.
 func (m *Model) PackAs(f quant.Format) {
 	m.mustHaveNumbers()
 	memory := new(kernel.Memory)
@@ -72,6 +72,8 @@ func (m *Model) formatOf(name string, l *Linear, f quant.Format) quant.Format {
 	switch {
 	case strings.HasSuffix(name, ".dt_proj.weight"):
 		return quant.F32
+	case strings.HasSuffix(name, ".v_proj.weight"):
+		return f.Values()
 	case l.Weight == m.EmbedTokens || l == m.head:
 		return f.Head()
 	}

@@ -26,7 +26,7 @@ func quantizeCommand(u *ui) *cobra.Command {
 	cmd := verb("quantize MODEL", cobra.Command{
 		Short: "write a model with smaller weights: q8, q4 or bf16",
 		Long: `Write a model whose matrices take 8.5 bits a weight (q8), 4.5 (q4) or 16 (bf16), as every verb reads them. Embeddings and output
-layer of a q4 model are q8; norms, convolutions and the A, D and Δ of Mamba layers stay float32. The directory is this program's own kind:
+layer of a q4 model are q8, and the projections of attention's values one type finer (bf16 in q8, q8 in q4); norms, convolutions and the A, D and Δ of Mamba layers stay float32. The directory is this program's own kind:
 "krait export" writes GGUF files for others. generate and run use the small weights as they are; other verbs compute in float32 from
 their values unless --type says otherwise. "krait eval agreement OUT MODEL --type q8" shows what was lost.`,
 		Example: `  krait quantize stories260k --type q8 --out stories-q8
