@@ -29,6 +29,8 @@ var aliases = map[string][]string{
 	"teacher_model_name_or_path": {"teacher"},
 	"ref_model_name_or_path":     {"ref"},
 	"ref_model":                  {"ref"},
+	"reward_model_path":          {"reward"},
+	"sft_model_path":             {"policy", "model"},
 	"output_dir":                 {"out"},
 	"dataset_name":               {"data", "pairs"},
 	"datasets":                   {"data", "pairs"},

@@ -103,11 +103,7 @@ func PPO(ctx context.Context, c PPOConfig, report Report) error {
 // train runs the iterations.
 func (s *rollouts) train(ctx context.Context) error {
 	c, m := s.c, s.policy.Model
-	reward := c.Reward
-	if IsRule(reward) {
-		reward = ""
-	}
-	return (&training{stage: "ppo", out: c.Out, config: *c, inputs: []string{c.Policy, c.Ref, reward, c.Prompts}, TrainConfig: c.TrainConfig, checkpoint: s.policy,
+	return (&training{stage: "ppo", out: c.Out, config: *c, inputs: []string{c.Policy, c.Ref, ruleFile(c.Reward), c.Prompts}, TrainConfig: c.TrainConfig, checkpoint: s.policy,
 		value: s.value, stream: s, loss: func(t *autograd.Tape, b data.Batch) loss.Total { return s.loss(t, m, b) }, ahead: s.collect, after: s.finish,
 		says: s.says, profile: s.profile, report: s.report}).run(ctx)
 }

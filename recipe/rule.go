@@ -27,6 +27,14 @@ const ruleEnding = 20
 // IsRule reports whether a reward is a rule.
 func IsRule(reward string) bool { return strings.HasPrefix(reward, rulePrefix) }
 
+// ruleFile returns the file of a rule's words, or "" if it has none. What is no rule is its own file.
+func ruleFile(reward string) string {
+	if name := strings.TrimPrefix(reward, rulePrefix); name != "happy" || !IsRule(reward) {
+		return name
+	}
+	return ""
+}
+
 // parseRule reads a reward for which IsRule holds.
 func parseRule(reward string) (*rule, error) {
 	name := strings.TrimPrefix(reward, rulePrefix)

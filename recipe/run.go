@@ -180,7 +180,11 @@ func (s *Stage) state(hashes map[string]string) (StageState, error) {
 		}
 	}
 	for _, f := range outside {
-		in, err := checkpoint.Hash(f.content(*f.field))
+		path := ruleFile(*f.field)
+		if path == "" {
+			continue
+		}
+		in, err := checkpoint.Hash(f.content(path))
 		if err != nil {
 			return st, err
 		}

@@ -105,7 +105,7 @@ func (r *Recipe) missing() error {
 	for _, s := range r.Stages {
 		sl := s.kind.slots(s.Config)
 		check := func(key, path string) {
-			if path == "" || slices.Contains(s.Needs, path) {
+			if path == "" || IsRule(path) || slices.Contains(s.Needs, path) {
 				return
 			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
