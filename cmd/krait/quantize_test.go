@@ -14,7 +14,7 @@ func TestQuantize(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		bits, kl, top float64
-	}{{"bf16", 17.5, 0.0005, 0.99}, {"q8", 9, 0.003, 0.97}, {"q4", 5.5, 0.2, 0.75}} {
+	}{{"bf16", 17.5, 0.0005, 0.99}, {"q8", 9.2, 0.0008, 0.98}, {"q4", 5.6, 0.2, 0.75}} {
 		var q quantized
 		mustJSON(t, dir, &q, "quantize", "teacher", "--type", c.name, "--out", c.name, "--json")
 		if q.Parameters != 260032 || q.Bits > c.bits || q.Type != c.name {
