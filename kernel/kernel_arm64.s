@@ -16748,6 +16748,1370 @@ loop360:
 	BGT loop360
 	RET
 
+// func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8MixedNEON_1(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	FLDPQ 0(R9), (F10, F11)
+	FLDPQ 32(R9), (F12, F13)
+	PCALIGN $16
+loop361:
+	FLDPQ (R4), (F4, F5)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f84f0c0 // usdot v0.4s, v6.16b, v4.4b[0]
+	WORD $0x4f84f0e1 // usdot v1.4s, v7.16b, v4.4b[0]
+	WORD $0x4f84f102 // usdot v2.4s, v8.16b, v4.4b[0]
+	WORD $0x4f84f123 // usdot v3.4s, v9.16b, v4.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa4f0c0 // usdot v0.4s, v6.16b, v4.4b[1]
+	WORD $0x4fa4f0e1 // usdot v1.4s, v7.16b, v4.4b[1]
+	WORD $0x4fa4f102 // usdot v2.4s, v8.16b, v4.4b[1]
+	WORD $0x4fa4f123 // usdot v3.4s, v9.16b, v4.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f84f8c0 // usdot v0.4s, v6.16b, v4.4b[2]
+	WORD $0x4f84f8e1 // usdot v1.4s, v7.16b, v4.4b[2]
+	WORD $0x4f84f902 // usdot v2.4s, v8.16b, v4.4b[2]
+	WORD $0x4f84f923 // usdot v3.4s, v9.16b, v4.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa4f8c0 // usdot v0.4s, v6.16b, v4.4b[3]
+	WORD $0x4fa4f8e1 // usdot v1.4s, v7.16b, v4.4b[3]
+	WORD $0x4fa4f902 // usdot v2.4s, v8.16b, v4.4b[3]
+	WORD $0x4fa4f923 // usdot v3.4s, v9.16b, v4.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f85f0c0 // usdot v0.4s, v6.16b, v5.4b[0]
+	WORD $0x4f85f0e1 // usdot v1.4s, v7.16b, v5.4b[0]
+	WORD $0x4f85f102 // usdot v2.4s, v8.16b, v5.4b[0]
+	WORD $0x4f85f123 // usdot v3.4s, v9.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa5f0c0 // usdot v0.4s, v6.16b, v5.4b[1]
+	WORD $0x4fa5f0e1 // usdot v1.4s, v7.16b, v5.4b[1]
+	WORD $0x4fa5f102 // usdot v2.4s, v8.16b, v5.4b[1]
+	WORD $0x4fa5f123 // usdot v3.4s, v9.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f85f8c0 // usdot v0.4s, v6.16b, v5.4b[2]
+	WORD $0x4f85f8e1 // usdot v1.4s, v7.16b, v5.4b[2]
+	WORD $0x4f85f902 // usdot v2.4s, v8.16b, v5.4b[2]
+	WORD $0x4f85f923 // usdot v3.4s, v9.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa5f8c0 // usdot v0.4s, v6.16b, v5.4b[3]
+	WORD $0x4fa5f8e1 // usdot v1.4s, v7.16b, v5.4b[3]
+	WORD $0x4fa5f902 // usdot v2.4s, v8.16b, v5.4b[3]
+	WORD $0x4fa5f923 // usdot v3.4s, v9.16b, v5.4b[3]
+	FLDPQ 0(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	FLDPQ (R4), (F4, F5)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f84f0c0 // usdot v0.4s, v6.16b, v4.4b[0]
+	WORD $0x4f84f0e1 // usdot v1.4s, v7.16b, v4.4b[0]
+	WORD $0x4f84f102 // usdot v2.4s, v8.16b, v4.4b[0]
+	WORD $0x4f84f123 // usdot v3.4s, v9.16b, v4.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa4f0c0 // usdot v0.4s, v6.16b, v4.4b[1]
+	WORD $0x4fa4f0e1 // usdot v1.4s, v7.16b, v4.4b[1]
+	WORD $0x4fa4f102 // usdot v2.4s, v8.16b, v4.4b[1]
+	WORD $0x4fa4f123 // usdot v3.4s, v9.16b, v4.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f84f8c0 // usdot v0.4s, v6.16b, v4.4b[2]
+	WORD $0x4f84f8e1 // usdot v1.4s, v7.16b, v4.4b[2]
+	WORD $0x4f84f902 // usdot v2.4s, v8.16b, v4.4b[2]
+	WORD $0x4f84f923 // usdot v3.4s, v9.16b, v4.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa4f8c0 // usdot v0.4s, v6.16b, v4.4b[3]
+	WORD $0x4fa4f8e1 // usdot v1.4s, v7.16b, v4.4b[3]
+	WORD $0x4fa4f902 // usdot v2.4s, v8.16b, v4.4b[3]
+	WORD $0x4fa4f923 // usdot v3.4s, v9.16b, v4.4b[3]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f85f0c0 // usdot v0.4s, v6.16b, v5.4b[0]
+	WORD $0x4f85f0e1 // usdot v1.4s, v7.16b, v5.4b[0]
+	WORD $0x4f85f102 // usdot v2.4s, v8.16b, v5.4b[0]
+	WORD $0x4f85f123 // usdot v3.4s, v9.16b, v5.4b[0]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa5f0c0 // usdot v0.4s, v6.16b, v5.4b[1]
+	WORD $0x4fa5f0e1 // usdot v1.4s, v7.16b, v5.4b[1]
+	WORD $0x4fa5f102 // usdot v2.4s, v8.16b, v5.4b[1]
+	WORD $0x4fa5f123 // usdot v3.4s, v9.16b, v5.4b[1]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4f85f8c0 // usdot v0.4s, v6.16b, v5.4b[2]
+	WORD $0x4f85f8e1 // usdot v1.4s, v7.16b, v5.4b[2]
+	WORD $0x4f85f902 // usdot v2.4s, v8.16b, v5.4b[2]
+	WORD $0x4f85f923 // usdot v3.4s, v9.16b, v5.4b[2]
+	FLDPQ.P 32(R1), (F6, F7)
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x4fa5f8c0 // usdot v0.4s, v6.16b, v5.4b[3]
+	WORD $0x4fa5f8e1 // usdot v1.4s, v7.16b, v5.4b[3]
+	WORD $0x4fa5f902 // usdot v2.4s, v8.16b, v5.4b[3]
+	WORD $0x4fa5f923 // usdot v3.4s, v9.16b, v5.4b[3]
+	FLDPQ 32(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop361
+	FSTPQ (F10, F11), 0(R9)
+	FSTPQ (F12, F13), 32(R9)
+	RET
+
+// func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8MixedNEON_2(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	FLDPQ 0(R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FLDPQ 0(R10), (F20, F21)
+	FLDPQ 32(R10), (F22, F23)
+	PCALIGN $16
+loop362:
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f88f180 // usdot v0.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8af184 // usdot v4.4s, v12.16b, v10.4b[0]
+	WORD $0x4f88f1a1 // usdot v1.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8af1a5 // usdot v5.4s, v13.16b, v10.4b[0]
+	WORD $0x4f88f1c2 // usdot v2.4s, v14.16b, v8.4b[0]
+	WORD $0x4f8af1c6 // usdot v6.4s, v14.16b, v10.4b[0]
+	WORD $0x4f88f1e3 // usdot v3.4s, v15.16b, v8.4b[0]
+	WORD $0x4f8af1e7 // usdot v7.4s, v15.16b, v10.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa8f180 // usdot v0.4s, v12.16b, v8.4b[1]
+	WORD $0x4faaf184 // usdot v4.4s, v12.16b, v10.4b[1]
+	WORD $0x4fa8f1a1 // usdot v1.4s, v13.16b, v8.4b[1]
+	WORD $0x4faaf1a5 // usdot v5.4s, v13.16b, v10.4b[1]
+	WORD $0x4fa8f1c2 // usdot v2.4s, v14.16b, v8.4b[1]
+	WORD $0x4faaf1c6 // usdot v6.4s, v14.16b, v10.4b[1]
+	WORD $0x4fa8f1e3 // usdot v3.4s, v15.16b, v8.4b[1]
+	WORD $0x4faaf1e7 // usdot v7.4s, v15.16b, v10.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f88f980 // usdot v0.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8af984 // usdot v4.4s, v12.16b, v10.4b[2]
+	WORD $0x4f88f9a1 // usdot v1.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8af9a5 // usdot v5.4s, v13.16b, v10.4b[2]
+	WORD $0x4f88f9c2 // usdot v2.4s, v14.16b, v8.4b[2]
+	WORD $0x4f8af9c6 // usdot v6.4s, v14.16b, v10.4b[2]
+	WORD $0x4f88f9e3 // usdot v3.4s, v15.16b, v8.4b[2]
+	WORD $0x4f8af9e7 // usdot v7.4s, v15.16b, v10.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa8f980 // usdot v0.4s, v12.16b, v8.4b[3]
+	WORD $0x4faaf984 // usdot v4.4s, v12.16b, v10.4b[3]
+	WORD $0x4fa8f9a1 // usdot v1.4s, v13.16b, v8.4b[3]
+	WORD $0x4faaf9a5 // usdot v5.4s, v13.16b, v10.4b[3]
+	WORD $0x4fa8f9c2 // usdot v2.4s, v14.16b, v8.4b[3]
+	WORD $0x4faaf9c6 // usdot v6.4s, v14.16b, v10.4b[3]
+	WORD $0x4fa8f9e3 // usdot v3.4s, v15.16b, v8.4b[3]
+	WORD $0x4faaf9e7 // usdot v7.4s, v15.16b, v10.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f89f180 // usdot v0.4s, v12.16b, v9.4b[0]
+	WORD $0x4f8bf184 // usdot v4.4s, v12.16b, v11.4b[0]
+	WORD $0x4f89f1a1 // usdot v1.4s, v13.16b, v9.4b[0]
+	WORD $0x4f8bf1a5 // usdot v5.4s, v13.16b, v11.4b[0]
+	WORD $0x4f89f1c2 // usdot v2.4s, v14.16b, v9.4b[0]
+	WORD $0x4f8bf1c6 // usdot v6.4s, v14.16b, v11.4b[0]
+	WORD $0x4f89f1e3 // usdot v3.4s, v15.16b, v9.4b[0]
+	WORD $0x4f8bf1e7 // usdot v7.4s, v15.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa9f180 // usdot v0.4s, v12.16b, v9.4b[1]
+	WORD $0x4fabf184 // usdot v4.4s, v12.16b, v11.4b[1]
+	WORD $0x4fa9f1a1 // usdot v1.4s, v13.16b, v9.4b[1]
+	WORD $0x4fabf1a5 // usdot v5.4s, v13.16b, v11.4b[1]
+	WORD $0x4fa9f1c2 // usdot v2.4s, v14.16b, v9.4b[1]
+	WORD $0x4fabf1c6 // usdot v6.4s, v14.16b, v11.4b[1]
+	WORD $0x4fa9f1e3 // usdot v3.4s, v15.16b, v9.4b[1]
+	WORD $0x4fabf1e7 // usdot v7.4s, v15.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f89f980 // usdot v0.4s, v12.16b, v9.4b[2]
+	WORD $0x4f8bf984 // usdot v4.4s, v12.16b, v11.4b[2]
+	WORD $0x4f89f9a1 // usdot v1.4s, v13.16b, v9.4b[2]
+	WORD $0x4f8bf9a5 // usdot v5.4s, v13.16b, v11.4b[2]
+	WORD $0x4f89f9c2 // usdot v2.4s, v14.16b, v9.4b[2]
+	WORD $0x4f8bf9c6 // usdot v6.4s, v14.16b, v11.4b[2]
+	WORD $0x4f89f9e3 // usdot v3.4s, v15.16b, v9.4b[2]
+	WORD $0x4f8bf9e7 // usdot v7.4s, v15.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa9f980 // usdot v0.4s, v12.16b, v9.4b[3]
+	WORD $0x4fabf984 // usdot v4.4s, v12.16b, v11.4b[3]
+	WORD $0x4fa9f9a1 // usdot v1.4s, v13.16b, v9.4b[3]
+	WORD $0x4fabf9a5 // usdot v5.4s, v13.16b, v11.4b[3]
+	WORD $0x4fa9f9c2 // usdot v2.4s, v14.16b, v9.4b[3]
+	WORD $0x4fabf9c6 // usdot v6.4s, v14.16b, v11.4b[3]
+	WORD $0x4fa9f9e3 // usdot v3.4s, v15.16b, v9.4b[3]
+	WORD $0x4fabf9e7 // usdot v7.4s, v15.16b, v11.4b[3]
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	ADD $40, R4
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V20.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V21.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V22.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V23.S4
+	ADD $40, R5
+	FLDPQ (R4), (F8, F9)
+	FLDPQ (R5), (F10, F11)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f88f180 // usdot v0.4s, v12.16b, v8.4b[0]
+	WORD $0x4f8af184 // usdot v4.4s, v12.16b, v10.4b[0]
+	WORD $0x4f88f1a1 // usdot v1.4s, v13.16b, v8.4b[0]
+	WORD $0x4f8af1a5 // usdot v5.4s, v13.16b, v10.4b[0]
+	WORD $0x4f88f1c2 // usdot v2.4s, v14.16b, v8.4b[0]
+	WORD $0x4f8af1c6 // usdot v6.4s, v14.16b, v10.4b[0]
+	WORD $0x4f88f1e3 // usdot v3.4s, v15.16b, v8.4b[0]
+	WORD $0x4f8af1e7 // usdot v7.4s, v15.16b, v10.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa8f180 // usdot v0.4s, v12.16b, v8.4b[1]
+	WORD $0x4faaf184 // usdot v4.4s, v12.16b, v10.4b[1]
+	WORD $0x4fa8f1a1 // usdot v1.4s, v13.16b, v8.4b[1]
+	WORD $0x4faaf1a5 // usdot v5.4s, v13.16b, v10.4b[1]
+	WORD $0x4fa8f1c2 // usdot v2.4s, v14.16b, v8.4b[1]
+	WORD $0x4faaf1c6 // usdot v6.4s, v14.16b, v10.4b[1]
+	WORD $0x4fa8f1e3 // usdot v3.4s, v15.16b, v8.4b[1]
+	WORD $0x4faaf1e7 // usdot v7.4s, v15.16b, v10.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f88f980 // usdot v0.4s, v12.16b, v8.4b[2]
+	WORD $0x4f8af984 // usdot v4.4s, v12.16b, v10.4b[2]
+	WORD $0x4f88f9a1 // usdot v1.4s, v13.16b, v8.4b[2]
+	WORD $0x4f8af9a5 // usdot v5.4s, v13.16b, v10.4b[2]
+	WORD $0x4f88f9c2 // usdot v2.4s, v14.16b, v8.4b[2]
+	WORD $0x4f8af9c6 // usdot v6.4s, v14.16b, v10.4b[2]
+	WORD $0x4f88f9e3 // usdot v3.4s, v15.16b, v8.4b[2]
+	WORD $0x4f8af9e7 // usdot v7.4s, v15.16b, v10.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa8f980 // usdot v0.4s, v12.16b, v8.4b[3]
+	WORD $0x4faaf984 // usdot v4.4s, v12.16b, v10.4b[3]
+	WORD $0x4fa8f9a1 // usdot v1.4s, v13.16b, v8.4b[3]
+	WORD $0x4faaf9a5 // usdot v5.4s, v13.16b, v10.4b[3]
+	WORD $0x4fa8f9c2 // usdot v2.4s, v14.16b, v8.4b[3]
+	WORD $0x4faaf9c6 // usdot v6.4s, v14.16b, v10.4b[3]
+	WORD $0x4fa8f9e3 // usdot v3.4s, v15.16b, v8.4b[3]
+	WORD $0x4faaf9e7 // usdot v7.4s, v15.16b, v10.4b[3]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f89f180 // usdot v0.4s, v12.16b, v9.4b[0]
+	WORD $0x4f8bf184 // usdot v4.4s, v12.16b, v11.4b[0]
+	WORD $0x4f89f1a1 // usdot v1.4s, v13.16b, v9.4b[0]
+	WORD $0x4f8bf1a5 // usdot v5.4s, v13.16b, v11.4b[0]
+	WORD $0x4f89f1c2 // usdot v2.4s, v14.16b, v9.4b[0]
+	WORD $0x4f8bf1c6 // usdot v6.4s, v14.16b, v11.4b[0]
+	WORD $0x4f89f1e3 // usdot v3.4s, v15.16b, v9.4b[0]
+	WORD $0x4f8bf1e7 // usdot v7.4s, v15.16b, v11.4b[0]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa9f180 // usdot v0.4s, v12.16b, v9.4b[1]
+	WORD $0x4fabf184 // usdot v4.4s, v12.16b, v11.4b[1]
+	WORD $0x4fa9f1a1 // usdot v1.4s, v13.16b, v9.4b[1]
+	WORD $0x4fabf1a5 // usdot v5.4s, v13.16b, v11.4b[1]
+	WORD $0x4fa9f1c2 // usdot v2.4s, v14.16b, v9.4b[1]
+	WORD $0x4fabf1c6 // usdot v6.4s, v14.16b, v11.4b[1]
+	WORD $0x4fa9f1e3 // usdot v3.4s, v15.16b, v9.4b[1]
+	WORD $0x4fabf1e7 // usdot v7.4s, v15.16b, v11.4b[1]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4f89f980 // usdot v0.4s, v12.16b, v9.4b[2]
+	WORD $0x4f8bf984 // usdot v4.4s, v12.16b, v11.4b[2]
+	WORD $0x4f89f9a1 // usdot v1.4s, v13.16b, v9.4b[2]
+	WORD $0x4f8bf9a5 // usdot v5.4s, v13.16b, v11.4b[2]
+	WORD $0x4f89f9c2 // usdot v2.4s, v14.16b, v9.4b[2]
+	WORD $0x4f8bf9c6 // usdot v6.4s, v14.16b, v11.4b[2]
+	WORD $0x4f89f9e3 // usdot v3.4s, v15.16b, v9.4b[2]
+	WORD $0x4f8bf9e7 // usdot v7.4s, v15.16b, v11.4b[2]
+	FLDPQ.P 32(R1), (F12, F13)
+	FLDPQ.P 32(R1), (F14, F15)
+	WORD $0x4fa9f980 // usdot v0.4s, v12.16b, v9.4b[3]
+	WORD $0x4fabf984 // usdot v4.4s, v12.16b, v11.4b[3]
+	WORD $0x4fa9f9a1 // usdot v1.4s, v13.16b, v9.4b[3]
+	WORD $0x4fabf9a5 // usdot v5.4s, v13.16b, v11.4b[3]
+	WORD $0x4fa9f9c2 // usdot v2.4s, v14.16b, v9.4b[3]
+	WORD $0x4fabf9c6 // usdot v6.4s, v14.16b, v11.4b[3]
+	WORD $0x4fa9f9e3 // usdot v3.4s, v15.16b, v9.4b[3]
+	WORD $0x4fabf9e7 // usdot v7.4s, v15.16b, v11.4b[3]
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	ADD $40, R4
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V20.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V21.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V22.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V23.S4
+	ADD $40, R5
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop362
+	FSTPQ (F16, F17), 0(R9)
+	FSTPQ (F18, F19), 32(R9)
+	FSTPQ (F20, F21), 0(R10)
+	FSTPQ (F22, F23), 32(R10)
+	RET
+
+// func panelQ8MixedNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8MixedNEON_3(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	PCALIGN $16
+loop363:
+	FLDPQ (R4), (F12, F13)
+	FLDPQ (R5), (F14, F15)
+	FLDPQ (R6), (F16, F17)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8cf240 // usdot v0.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ef244 // usdot v4.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90f248 // usdot v8.4s, v18.16b, v16.4b[0]
+	WORD $0x4f8cf261 // usdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ef265 // usdot v5.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90f269 // usdot v9.4s, v19.16b, v16.4b[0]
+	WORD $0x4f8cf282 // usdot v2.4s, v20.16b, v12.4b[0]
+	WORD $0x4f8ef286 // usdot v6.4s, v20.16b, v14.4b[0]
+	WORD $0x4f90f28a // usdot v10.4s, v20.16b, v16.4b[0]
+	WORD $0x4f8cf2a3 // usdot v3.4s, v21.16b, v12.4b[0]
+	WORD $0x4f8ef2a7 // usdot v7.4s, v21.16b, v14.4b[0]
+	WORD $0x4f90f2ab // usdot v11.4s, v21.16b, v16.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4facf240 // usdot v0.4s, v18.16b, v12.4b[1]
+	WORD $0x4faef244 // usdot v4.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0f248 // usdot v8.4s, v18.16b, v16.4b[1]
+	WORD $0x4facf261 // usdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faef265 // usdot v5.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0f269 // usdot v9.4s, v19.16b, v16.4b[1]
+	WORD $0x4facf282 // usdot v2.4s, v20.16b, v12.4b[1]
+	WORD $0x4faef286 // usdot v6.4s, v20.16b, v14.4b[1]
+	WORD $0x4fb0f28a // usdot v10.4s, v20.16b, v16.4b[1]
+	WORD $0x4facf2a3 // usdot v3.4s, v21.16b, v12.4b[1]
+	WORD $0x4faef2a7 // usdot v7.4s, v21.16b, v14.4b[1]
+	WORD $0x4fb0f2ab // usdot v11.4s, v21.16b, v16.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8cfa40 // usdot v0.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8efa44 // usdot v4.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90fa48 // usdot v8.4s, v18.16b, v16.4b[2]
+	WORD $0x4f8cfa61 // usdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8efa65 // usdot v5.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90fa69 // usdot v9.4s, v19.16b, v16.4b[2]
+	WORD $0x4f8cfa82 // usdot v2.4s, v20.16b, v12.4b[2]
+	WORD $0x4f8efa86 // usdot v6.4s, v20.16b, v14.4b[2]
+	WORD $0x4f90fa8a // usdot v10.4s, v20.16b, v16.4b[2]
+	WORD $0x4f8cfaa3 // usdot v3.4s, v21.16b, v12.4b[2]
+	WORD $0x4f8efaa7 // usdot v7.4s, v21.16b, v14.4b[2]
+	WORD $0x4f90faab // usdot v11.4s, v21.16b, v16.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4facfa40 // usdot v0.4s, v18.16b, v12.4b[3]
+	WORD $0x4faefa44 // usdot v4.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0fa48 // usdot v8.4s, v18.16b, v16.4b[3]
+	WORD $0x4facfa61 // usdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faefa65 // usdot v5.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0fa69 // usdot v9.4s, v19.16b, v16.4b[3]
+	WORD $0x4facfa82 // usdot v2.4s, v20.16b, v12.4b[3]
+	WORD $0x4faefa86 // usdot v6.4s, v20.16b, v14.4b[3]
+	WORD $0x4fb0fa8a // usdot v10.4s, v20.16b, v16.4b[3]
+	WORD $0x4facfaa3 // usdot v3.4s, v21.16b, v12.4b[3]
+	WORD $0x4faefaa7 // usdot v7.4s, v21.16b, v14.4b[3]
+	WORD $0x4fb0faab // usdot v11.4s, v21.16b, v16.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8df240 // usdot v0.4s, v18.16b, v13.4b[0]
+	WORD $0x4f8ff244 // usdot v4.4s, v18.16b, v15.4b[0]
+	WORD $0x4f91f248 // usdot v8.4s, v18.16b, v17.4b[0]
+	WORD $0x4f8df261 // usdot v1.4s, v19.16b, v13.4b[0]
+	WORD $0x4f8ff265 // usdot v5.4s, v19.16b, v15.4b[0]
+	WORD $0x4f91f269 // usdot v9.4s, v19.16b, v17.4b[0]
+	WORD $0x4f8df282 // usdot v2.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8ff286 // usdot v6.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91f28a // usdot v10.4s, v20.16b, v17.4b[0]
+	WORD $0x4f8df2a3 // usdot v3.4s, v21.16b, v13.4b[0]
+	WORD $0x4f8ff2a7 // usdot v7.4s, v21.16b, v15.4b[0]
+	WORD $0x4f91f2ab // usdot v11.4s, v21.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4fadf240 // usdot v0.4s, v18.16b, v13.4b[1]
+	WORD $0x4faff244 // usdot v4.4s, v18.16b, v15.4b[1]
+	WORD $0x4fb1f248 // usdot v8.4s, v18.16b, v17.4b[1]
+	WORD $0x4fadf261 // usdot v1.4s, v19.16b, v13.4b[1]
+	WORD $0x4faff265 // usdot v5.4s, v19.16b, v15.4b[1]
+	WORD $0x4fb1f269 // usdot v9.4s, v19.16b, v17.4b[1]
+	WORD $0x4fadf282 // usdot v2.4s, v20.16b, v13.4b[1]
+	WORD $0x4faff286 // usdot v6.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1f28a // usdot v10.4s, v20.16b, v17.4b[1]
+	WORD $0x4fadf2a3 // usdot v3.4s, v21.16b, v13.4b[1]
+	WORD $0x4faff2a7 // usdot v7.4s, v21.16b, v15.4b[1]
+	WORD $0x4fb1f2ab // usdot v11.4s, v21.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8dfa40 // usdot v0.4s, v18.16b, v13.4b[2]
+	WORD $0x4f8ffa44 // usdot v4.4s, v18.16b, v15.4b[2]
+	WORD $0x4f91fa48 // usdot v8.4s, v18.16b, v17.4b[2]
+	WORD $0x4f8dfa61 // usdot v1.4s, v19.16b, v13.4b[2]
+	WORD $0x4f8ffa65 // usdot v5.4s, v19.16b, v15.4b[2]
+	WORD $0x4f91fa69 // usdot v9.4s, v19.16b, v17.4b[2]
+	WORD $0x4f8dfa82 // usdot v2.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8ffa86 // usdot v6.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91fa8a // usdot v10.4s, v20.16b, v17.4b[2]
+	WORD $0x4f8dfaa3 // usdot v3.4s, v21.16b, v13.4b[2]
+	WORD $0x4f8ffaa7 // usdot v7.4s, v21.16b, v15.4b[2]
+	WORD $0x4f91faab // usdot v11.4s, v21.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4fadfa40 // usdot v0.4s, v18.16b, v13.4b[3]
+	WORD $0x4faffa44 // usdot v4.4s, v18.16b, v15.4b[3]
+	WORD $0x4fb1fa48 // usdot v8.4s, v18.16b, v17.4b[3]
+	WORD $0x4fadfa61 // usdot v1.4s, v19.16b, v13.4b[3]
+	WORD $0x4faffa65 // usdot v5.4s, v19.16b, v15.4b[3]
+	WORD $0x4fb1fa69 // usdot v9.4s, v19.16b, v17.4b[3]
+	WORD $0x4fadfa82 // usdot v2.4s, v20.16b, v13.4b[3]
+	WORD $0x4faffa86 // usdot v6.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1fa8a // usdot v10.4s, v20.16b, v17.4b[3]
+	WORD $0x4fadfaa3 // usdot v3.4s, v21.16b, v13.4b[3]
+	WORD $0x4faffaa7 // usdot v7.4s, v21.16b, v15.4b[3]
+	WORD $0x4fb1faab // usdot v11.4s, v21.16b, v17.4b[3]
+	FLDPQ 0(R2), (F18, F20)
+	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FLDPQ (R9), (F12, F13)
+	FLDPQ 32(R9), (F14, F15)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V15.S4
+	FSTPQ (F12, F13), (R9)
+	FSTPQ (F14, F15), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F12, F13)
+	FLDPQ 32(R10), (F14, F15)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V12.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V13.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V14.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V15.S4
+	FSTPQ (F12, F13), (R10)
+	FSTPQ (F14, F15), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F12, F13)
+	FLDPQ 32(R11), (F14, F15)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V12.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V13.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V14.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V15.S4
+	FSTPQ (F12, F13), (R11)
+	FSTPQ (F14, F15), 32(R11)
+	ADD $40, R6
+	FLDPQ (R4), (F12, F13)
+	FLDPQ (R5), (F14, F15)
+	FLDPQ (R6), (F16, F17)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8cf240 // usdot v0.4s, v18.16b, v12.4b[0]
+	WORD $0x4f8ef244 // usdot v4.4s, v18.16b, v14.4b[0]
+	WORD $0x4f90f248 // usdot v8.4s, v18.16b, v16.4b[0]
+	WORD $0x4f8cf261 // usdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ef265 // usdot v5.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90f269 // usdot v9.4s, v19.16b, v16.4b[0]
+	WORD $0x4f8cf282 // usdot v2.4s, v20.16b, v12.4b[0]
+	WORD $0x4f8ef286 // usdot v6.4s, v20.16b, v14.4b[0]
+	WORD $0x4f90f28a // usdot v10.4s, v20.16b, v16.4b[0]
+	WORD $0x4f8cf2a3 // usdot v3.4s, v21.16b, v12.4b[0]
+	WORD $0x4f8ef2a7 // usdot v7.4s, v21.16b, v14.4b[0]
+	WORD $0x4f90f2ab // usdot v11.4s, v21.16b, v16.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4facf240 // usdot v0.4s, v18.16b, v12.4b[1]
+	WORD $0x4faef244 // usdot v4.4s, v18.16b, v14.4b[1]
+	WORD $0x4fb0f248 // usdot v8.4s, v18.16b, v16.4b[1]
+	WORD $0x4facf261 // usdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faef265 // usdot v5.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0f269 // usdot v9.4s, v19.16b, v16.4b[1]
+	WORD $0x4facf282 // usdot v2.4s, v20.16b, v12.4b[1]
+	WORD $0x4faef286 // usdot v6.4s, v20.16b, v14.4b[1]
+	WORD $0x4fb0f28a // usdot v10.4s, v20.16b, v16.4b[1]
+	WORD $0x4facf2a3 // usdot v3.4s, v21.16b, v12.4b[1]
+	WORD $0x4faef2a7 // usdot v7.4s, v21.16b, v14.4b[1]
+	WORD $0x4fb0f2ab // usdot v11.4s, v21.16b, v16.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8cfa40 // usdot v0.4s, v18.16b, v12.4b[2]
+	WORD $0x4f8efa44 // usdot v4.4s, v18.16b, v14.4b[2]
+	WORD $0x4f90fa48 // usdot v8.4s, v18.16b, v16.4b[2]
+	WORD $0x4f8cfa61 // usdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8efa65 // usdot v5.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90fa69 // usdot v9.4s, v19.16b, v16.4b[2]
+	WORD $0x4f8cfa82 // usdot v2.4s, v20.16b, v12.4b[2]
+	WORD $0x4f8efa86 // usdot v6.4s, v20.16b, v14.4b[2]
+	WORD $0x4f90fa8a // usdot v10.4s, v20.16b, v16.4b[2]
+	WORD $0x4f8cfaa3 // usdot v3.4s, v21.16b, v12.4b[2]
+	WORD $0x4f8efaa7 // usdot v7.4s, v21.16b, v14.4b[2]
+	WORD $0x4f90faab // usdot v11.4s, v21.16b, v16.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4facfa40 // usdot v0.4s, v18.16b, v12.4b[3]
+	WORD $0x4faefa44 // usdot v4.4s, v18.16b, v14.4b[3]
+	WORD $0x4fb0fa48 // usdot v8.4s, v18.16b, v16.4b[3]
+	WORD $0x4facfa61 // usdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faefa65 // usdot v5.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0fa69 // usdot v9.4s, v19.16b, v16.4b[3]
+	WORD $0x4facfa82 // usdot v2.4s, v20.16b, v12.4b[3]
+	WORD $0x4faefa86 // usdot v6.4s, v20.16b, v14.4b[3]
+	WORD $0x4fb0fa8a // usdot v10.4s, v20.16b, v16.4b[3]
+	WORD $0x4facfaa3 // usdot v3.4s, v21.16b, v12.4b[3]
+	WORD $0x4faefaa7 // usdot v7.4s, v21.16b, v14.4b[3]
+	WORD $0x4fb0faab // usdot v11.4s, v21.16b, v16.4b[3]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8df240 // usdot v0.4s, v18.16b, v13.4b[0]
+	WORD $0x4f8ff244 // usdot v4.4s, v18.16b, v15.4b[0]
+	WORD $0x4f91f248 // usdot v8.4s, v18.16b, v17.4b[0]
+	WORD $0x4f8df261 // usdot v1.4s, v19.16b, v13.4b[0]
+	WORD $0x4f8ff265 // usdot v5.4s, v19.16b, v15.4b[0]
+	WORD $0x4f91f269 // usdot v9.4s, v19.16b, v17.4b[0]
+	WORD $0x4f8df282 // usdot v2.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8ff286 // usdot v6.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91f28a // usdot v10.4s, v20.16b, v17.4b[0]
+	WORD $0x4f8df2a3 // usdot v3.4s, v21.16b, v13.4b[0]
+	WORD $0x4f8ff2a7 // usdot v7.4s, v21.16b, v15.4b[0]
+	WORD $0x4f91f2ab // usdot v11.4s, v21.16b, v17.4b[0]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4fadf240 // usdot v0.4s, v18.16b, v13.4b[1]
+	WORD $0x4faff244 // usdot v4.4s, v18.16b, v15.4b[1]
+	WORD $0x4fb1f248 // usdot v8.4s, v18.16b, v17.4b[1]
+	WORD $0x4fadf261 // usdot v1.4s, v19.16b, v13.4b[1]
+	WORD $0x4faff265 // usdot v5.4s, v19.16b, v15.4b[1]
+	WORD $0x4fb1f269 // usdot v9.4s, v19.16b, v17.4b[1]
+	WORD $0x4fadf282 // usdot v2.4s, v20.16b, v13.4b[1]
+	WORD $0x4faff286 // usdot v6.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1f28a // usdot v10.4s, v20.16b, v17.4b[1]
+	WORD $0x4fadf2a3 // usdot v3.4s, v21.16b, v13.4b[1]
+	WORD $0x4faff2a7 // usdot v7.4s, v21.16b, v15.4b[1]
+	WORD $0x4fb1f2ab // usdot v11.4s, v21.16b, v17.4b[1]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4f8dfa40 // usdot v0.4s, v18.16b, v13.4b[2]
+	WORD $0x4f8ffa44 // usdot v4.4s, v18.16b, v15.4b[2]
+	WORD $0x4f91fa48 // usdot v8.4s, v18.16b, v17.4b[2]
+	WORD $0x4f8dfa61 // usdot v1.4s, v19.16b, v13.4b[2]
+	WORD $0x4f8ffa65 // usdot v5.4s, v19.16b, v15.4b[2]
+	WORD $0x4f91fa69 // usdot v9.4s, v19.16b, v17.4b[2]
+	WORD $0x4f8dfa82 // usdot v2.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8ffa86 // usdot v6.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91fa8a // usdot v10.4s, v20.16b, v17.4b[2]
+	WORD $0x4f8dfaa3 // usdot v3.4s, v21.16b, v13.4b[2]
+	WORD $0x4f8ffaa7 // usdot v7.4s, v21.16b, v15.4b[2]
+	WORD $0x4f91faab // usdot v11.4s, v21.16b, v17.4b[2]
+	FLDPQ.P 32(R1), (F18, F19)
+	FLDPQ.P 32(R1), (F20, F21)
+	WORD $0x4fadfa40 // usdot v0.4s, v18.16b, v13.4b[3]
+	WORD $0x4faffa44 // usdot v4.4s, v18.16b, v15.4b[3]
+	WORD $0x4fb1fa48 // usdot v8.4s, v18.16b, v17.4b[3]
+	WORD $0x4fadfa61 // usdot v1.4s, v19.16b, v13.4b[3]
+	WORD $0x4faffa65 // usdot v5.4s, v19.16b, v15.4b[3]
+	WORD $0x4fb1fa69 // usdot v9.4s, v19.16b, v17.4b[3]
+	WORD $0x4fadfa82 // usdot v2.4s, v20.16b, v13.4b[3]
+	WORD $0x4faffa86 // usdot v6.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1fa8a // usdot v10.4s, v20.16b, v17.4b[3]
+	WORD $0x4fadfaa3 // usdot v3.4s, v21.16b, v13.4b[3]
+	WORD $0x4faffaa7 // usdot v7.4s, v21.16b, v15.4b[3]
+	WORD $0x4fb1faab // usdot v11.4s, v21.16b, v17.4b[3]
+	FLDPQ 32(R2), (F18, F20)
+	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FLDPQ (R9), (F12, F13)
+	FLDPQ 32(R9), (F14, F15)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V15.S4
+	FSTPQ (F12, F13), (R9)
+	FSTPQ (F14, F15), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F12, F13)
+	FLDPQ 32(R10), (F14, F15)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V12.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V13.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V14.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V15.S4
+	FSTPQ (F12, F13), (R10)
+	FSTPQ (F14, F15), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F12, F13)
+	FLDPQ 32(R11), (F14, F15)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V12.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V13.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V14.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V15.S4
+	FSTPQ (F12, F13), (R11)
+	FSTPQ (F14, F15), 32(R11)
+	ADD $40, R6
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop363
+	RET
+
+// func panelQ8MixedNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+TEXT ·panelQ8MixedNEON_4(SB), NOSPLIT, $0-48
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD R13, R6, R7
+	ADD R14, R11, R12
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	PCALIGN $16
+loop364:
+	FLDPQ (R4), (F16, F17)
+	FLDPQ (R5), (F18, F19)
+	FLDPQ (R6), (F20, F21)
+	FLDPQ (R7), (F22, F23)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	MOVWU 36(R7), R17
+	VDUP R17, V12.S4
+	VDUP R17, V13.S4
+	VDUP R17, V14.S4
+	VDUP R17, V15.S4
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f90f300 // usdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92f304 // usdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94f308 // usdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96f30c // usdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f90f321 // usdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92f325 // usdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94f329 // usdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96f32d // usdot v13.4s, v25.16b, v22.4b[0]
+	WORD $0x4f90f342 // usdot v2.4s, v26.16b, v16.4b[0]
+	WORD $0x4f92f346 // usdot v6.4s, v26.16b, v18.4b[0]
+	WORD $0x4f94f34a // usdot v10.4s, v26.16b, v20.4b[0]
+	WORD $0x4f96f34e // usdot v14.4s, v26.16b, v22.4b[0]
+	WORD $0x4f90f363 // usdot v3.4s, v27.16b, v16.4b[0]
+	WORD $0x4f92f367 // usdot v7.4s, v27.16b, v18.4b[0]
+	WORD $0x4f94f36b // usdot v11.4s, v27.16b, v20.4b[0]
+	WORD $0x4f96f36f // usdot v15.4s, v27.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb0f300 // usdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2f304 // usdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4f308 // usdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6f30c // usdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb0f321 // usdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2f325 // usdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4f329 // usdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6f32d // usdot v13.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb0f342 // usdot v2.4s, v26.16b, v16.4b[1]
+	WORD $0x4fb2f346 // usdot v6.4s, v26.16b, v18.4b[1]
+	WORD $0x4fb4f34a // usdot v10.4s, v26.16b, v20.4b[1]
+	WORD $0x4fb6f34e // usdot v14.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb0f363 // usdot v3.4s, v27.16b, v16.4b[1]
+	WORD $0x4fb2f367 // usdot v7.4s, v27.16b, v18.4b[1]
+	WORD $0x4fb4f36b // usdot v11.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb6f36f // usdot v15.4s, v27.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f90fb00 // usdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92fb04 // usdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94fb08 // usdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96fb0c // usdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f90fb21 // usdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92fb25 // usdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94fb29 // usdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96fb2d // usdot v13.4s, v25.16b, v22.4b[2]
+	WORD $0x4f90fb42 // usdot v2.4s, v26.16b, v16.4b[2]
+	WORD $0x4f92fb46 // usdot v6.4s, v26.16b, v18.4b[2]
+	WORD $0x4f94fb4a // usdot v10.4s, v26.16b, v20.4b[2]
+	WORD $0x4f96fb4e // usdot v14.4s, v26.16b, v22.4b[2]
+	WORD $0x4f90fb63 // usdot v3.4s, v27.16b, v16.4b[2]
+	WORD $0x4f92fb67 // usdot v7.4s, v27.16b, v18.4b[2]
+	WORD $0x4f94fb6b // usdot v11.4s, v27.16b, v20.4b[2]
+	WORD $0x4f96fb6f // usdot v15.4s, v27.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb0fb00 // usdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2fb04 // usdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4fb08 // usdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6fb0c // usdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb0fb21 // usdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2fb25 // usdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4fb29 // usdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6fb2d // usdot v13.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb0fb42 // usdot v2.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb2fb46 // usdot v6.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb4fb4a // usdot v10.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb6fb4e // usdot v14.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb0fb63 // usdot v3.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb2fb67 // usdot v7.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb4fb6b // usdot v11.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb6fb6f // usdot v15.4s, v27.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f91f300 // usdot v0.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93f304 // usdot v4.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95f308 // usdot v8.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97f30c // usdot v12.4s, v24.16b, v23.4b[0]
+	WORD $0x4f91f321 // usdot v1.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93f325 // usdot v5.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95f329 // usdot v9.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97f32d // usdot v13.4s, v25.16b, v23.4b[0]
+	WORD $0x4f91f342 // usdot v2.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93f346 // usdot v6.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95f34a // usdot v10.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97f34e // usdot v14.4s, v26.16b, v23.4b[0]
+	WORD $0x4f91f363 // usdot v3.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93f367 // usdot v7.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95f36b // usdot v11.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97f36f // usdot v15.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb1f300 // usdot v0.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3f304 // usdot v4.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5f308 // usdot v8.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7f30c // usdot v12.4s, v24.16b, v23.4b[1]
+	WORD $0x4fb1f321 // usdot v1.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3f325 // usdot v5.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5f329 // usdot v9.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7f32d // usdot v13.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb1f342 // usdot v2.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3f346 // usdot v6.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5f34a // usdot v10.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7f34e // usdot v14.4s, v26.16b, v23.4b[1]
+	WORD $0x4fb1f363 // usdot v3.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3f367 // usdot v7.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5f36b // usdot v11.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7f36f // usdot v15.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f91fb00 // usdot v0.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93fb04 // usdot v4.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95fb08 // usdot v8.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97fb0c // usdot v12.4s, v24.16b, v23.4b[2]
+	WORD $0x4f91fb21 // usdot v1.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93fb25 // usdot v5.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95fb29 // usdot v9.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97fb2d // usdot v13.4s, v25.16b, v23.4b[2]
+	WORD $0x4f91fb42 // usdot v2.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93fb46 // usdot v6.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95fb4a // usdot v10.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97fb4e // usdot v14.4s, v26.16b, v23.4b[2]
+	WORD $0x4f91fb63 // usdot v3.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93fb67 // usdot v7.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95fb6b // usdot v11.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97fb6f // usdot v15.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb1fb00 // usdot v0.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3fb04 // usdot v4.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5fb08 // usdot v8.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7fb0c // usdot v12.4s, v24.16b, v23.4b[3]
+	WORD $0x4fb1fb21 // usdot v1.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3fb25 // usdot v5.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5fb29 // usdot v9.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7fb2d // usdot v13.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb1fb42 // usdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3fb46 // usdot v6.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5fb4a // usdot v10.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7fb4e // usdot v14.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb1fb63 // usdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3fb67 // usdot v7.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5fb6b // usdot v11.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7fb6f // usdot v15.4s, v27.16b, v23.4b[3]
+	FLDPQ 0(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	FLDPQ (R4), (F16, F17)
+	FLDPQ (R5), (F18, F19)
+	FLDPQ (R6), (F20, F21)
+	FLDPQ (R7), (F22, F23)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	MOVWU 36(R7), R17
+	VDUP R17, V12.S4
+	VDUP R17, V13.S4
+	VDUP R17, V14.S4
+	VDUP R17, V15.S4
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f90f300 // usdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92f304 // usdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94f308 // usdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96f30c // usdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f90f321 // usdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92f325 // usdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94f329 // usdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96f32d // usdot v13.4s, v25.16b, v22.4b[0]
+	WORD $0x4f90f342 // usdot v2.4s, v26.16b, v16.4b[0]
+	WORD $0x4f92f346 // usdot v6.4s, v26.16b, v18.4b[0]
+	WORD $0x4f94f34a // usdot v10.4s, v26.16b, v20.4b[0]
+	WORD $0x4f96f34e // usdot v14.4s, v26.16b, v22.4b[0]
+	WORD $0x4f90f363 // usdot v3.4s, v27.16b, v16.4b[0]
+	WORD $0x4f92f367 // usdot v7.4s, v27.16b, v18.4b[0]
+	WORD $0x4f94f36b // usdot v11.4s, v27.16b, v20.4b[0]
+	WORD $0x4f96f36f // usdot v15.4s, v27.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb0f300 // usdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2f304 // usdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4f308 // usdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6f30c // usdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb0f321 // usdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2f325 // usdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4f329 // usdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6f32d // usdot v13.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb0f342 // usdot v2.4s, v26.16b, v16.4b[1]
+	WORD $0x4fb2f346 // usdot v6.4s, v26.16b, v18.4b[1]
+	WORD $0x4fb4f34a // usdot v10.4s, v26.16b, v20.4b[1]
+	WORD $0x4fb6f34e // usdot v14.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb0f363 // usdot v3.4s, v27.16b, v16.4b[1]
+	WORD $0x4fb2f367 // usdot v7.4s, v27.16b, v18.4b[1]
+	WORD $0x4fb4f36b // usdot v11.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb6f36f // usdot v15.4s, v27.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f90fb00 // usdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92fb04 // usdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94fb08 // usdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96fb0c // usdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f90fb21 // usdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92fb25 // usdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94fb29 // usdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96fb2d // usdot v13.4s, v25.16b, v22.4b[2]
+	WORD $0x4f90fb42 // usdot v2.4s, v26.16b, v16.4b[2]
+	WORD $0x4f92fb46 // usdot v6.4s, v26.16b, v18.4b[2]
+	WORD $0x4f94fb4a // usdot v10.4s, v26.16b, v20.4b[2]
+	WORD $0x4f96fb4e // usdot v14.4s, v26.16b, v22.4b[2]
+	WORD $0x4f90fb63 // usdot v3.4s, v27.16b, v16.4b[2]
+	WORD $0x4f92fb67 // usdot v7.4s, v27.16b, v18.4b[2]
+	WORD $0x4f94fb6b // usdot v11.4s, v27.16b, v20.4b[2]
+	WORD $0x4f96fb6f // usdot v15.4s, v27.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb0fb00 // usdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2fb04 // usdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4fb08 // usdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6fb0c // usdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb0fb21 // usdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2fb25 // usdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4fb29 // usdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6fb2d // usdot v13.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb0fb42 // usdot v2.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb2fb46 // usdot v6.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb4fb4a // usdot v10.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb6fb4e // usdot v14.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb0fb63 // usdot v3.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb2fb67 // usdot v7.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb4fb6b // usdot v11.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb6fb6f // usdot v15.4s, v27.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f91f300 // usdot v0.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93f304 // usdot v4.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95f308 // usdot v8.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97f30c // usdot v12.4s, v24.16b, v23.4b[0]
+	WORD $0x4f91f321 // usdot v1.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93f325 // usdot v5.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95f329 // usdot v9.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97f32d // usdot v13.4s, v25.16b, v23.4b[0]
+	WORD $0x4f91f342 // usdot v2.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93f346 // usdot v6.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95f34a // usdot v10.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97f34e // usdot v14.4s, v26.16b, v23.4b[0]
+	WORD $0x4f91f363 // usdot v3.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93f367 // usdot v7.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95f36b // usdot v11.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97f36f // usdot v15.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb1f300 // usdot v0.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3f304 // usdot v4.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5f308 // usdot v8.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7f30c // usdot v12.4s, v24.16b, v23.4b[1]
+	WORD $0x4fb1f321 // usdot v1.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3f325 // usdot v5.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5f329 // usdot v9.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7f32d // usdot v13.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb1f342 // usdot v2.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3f346 // usdot v6.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5f34a // usdot v10.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7f34e // usdot v14.4s, v26.16b, v23.4b[1]
+	WORD $0x4fb1f363 // usdot v3.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3f367 // usdot v7.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5f36b // usdot v11.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7f36f // usdot v15.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4f91fb00 // usdot v0.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93fb04 // usdot v4.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95fb08 // usdot v8.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97fb0c // usdot v12.4s, v24.16b, v23.4b[2]
+	WORD $0x4f91fb21 // usdot v1.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93fb25 // usdot v5.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95fb29 // usdot v9.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97fb2d // usdot v13.4s, v25.16b, v23.4b[2]
+	WORD $0x4f91fb42 // usdot v2.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93fb46 // usdot v6.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95fb4a // usdot v10.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97fb4e // usdot v14.4s, v26.16b, v23.4b[2]
+	WORD $0x4f91fb63 // usdot v3.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93fb67 // usdot v7.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95fb6b // usdot v11.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97fb6f // usdot v15.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	FLDPQ.P 32(R1), (F26, F27)
+	WORD $0x4fb1fb00 // usdot v0.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3fb04 // usdot v4.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5fb08 // usdot v8.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7fb0c // usdot v12.4s, v24.16b, v23.4b[3]
+	WORD $0x4fb1fb21 // usdot v1.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3fb25 // usdot v5.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5fb29 // usdot v9.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7fb2d // usdot v13.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb1fb42 // usdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3fb46 // usdot v6.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5fb4a // usdot v10.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7fb4e // usdot v14.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb1fb63 // usdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3fb67 // usdot v7.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5fb6b // usdot v11.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7fb6f // usdot v15.4s, v27.16b, v23.4b[3]
+	FLDPQ 32(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop364
+	RET
+
 // func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
 TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-48
 	MOVD k+0(FP), R0
@@ -16763,7 +18127,7 @@ TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-48
 	FLDPQ 64(R9), (F4, F5)
 	FLDPQ 96(R9), (F6, F7)
 	PCALIGN $16
-loop361:
+loop365:
 	FMOVQ.P 16(R4), F9
 	VSHL $16, V9.S4, V8.S4
 	VAND V31.B16, V9.B16, V9.B16
@@ -16929,7 +18293,7 @@ loop361:
 	WORD $0x4fa919a7 // fmla v7.4s, v13.4s, v9.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop361
+	BGT loop365
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 64(R9)
@@ -16957,7 +18321,7 @@ TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-48
 	FLDPQ 64(R10), (F12, F13)
 	FLDPQ 96(R10), (F14, F15)
 	PCALIGN $16
-loop362:
+loop366:
 	FMOVQ.P 16(R4), F17
 	VSHL $16, V17.S4, V16.S4
 	VAND V31.B16, V17.B16, V17.B16
@@ -17190,7 +18554,7 @@ loop362:
 	WORD $0x4fb31aef // fmla v15.4s, v23.4s, v19.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop362
+	BGT loop366
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 64(R9)
@@ -17222,7 +18586,7 @@ TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-48
 	FLDPQ 0(R11), (F8, F9)
 	FLDPQ 32(R11), (F10, F11)
 	PCALIGN $16
-loop363:
+loop367:
 	FMOVQ.P 16(R4), F13
 	VSHL $16, V13.S4, V12.S4
 	VAND V31.B16, V13.B16, V13.B16
@@ -17378,7 +18742,7 @@ loop363:
 	WORD $0x4fb11aab // fmla v11.4s, v21.4s, v17.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop363
+	BGT loop367
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 0(R10)
@@ -17405,7 +18769,7 @@ loop363:
 	FLDPQ 96(R11), (F10, F11)
 	ADD $64, R1
 	PCALIGN $16
-loop364:
+loop368:
 	FMOVQ.P 16(R4), F13
 	VSHL $16, V13.S4, V12.S4
 	VAND V31.B16, V13.B16, V13.B16
@@ -17561,7 +18925,7 @@ loop364:
 	WORD $0x4fb11aab // fmla v11.4s, v21.4s, v17.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop364
+	BGT loop368
 	FSTPQ (F0, F1), 64(R9)
 	FSTPQ (F2, F3), 96(R9)
 	FSTPQ (F4, F5), 64(R10)
@@ -17595,7 +18959,7 @@ TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-48
 	FLDPQ 0(R12), (F12, F13)
 	FLDPQ 32(R12), (F14, F15)
 	PCALIGN $16
-loop365:
+loop369:
 	FMOVQ.P 16(R4), F17
 	VSHL $16, V17.S4, V16.S4
 	VAND V31.B16, V17.B16, V17.B16
@@ -17786,7 +19150,7 @@ loop365:
 	WORD $0x4fb71b6f // fmla v15.4s, v27.4s, v23.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop365
+	BGT loop369
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 0(R10)
@@ -17819,7 +19183,7 @@ loop365:
 	FLDPQ 96(R12), (F14, F15)
 	ADD $64, R1
 	PCALIGN $16
-loop366:
+loop370:
 	FMOVQ.P 16(R4), F17
 	VSHL $16, V17.S4, V16.S4
 	VAND V31.B16, V17.B16, V17.B16
@@ -18010,7 +19374,7 @@ loop366:
 	WORD $0x4fb71b6f // fmla v15.4s, v27.4s, v23.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop366
+	BGT loop370
 	FSTPQ (F0, F1), 64(R9)
 	FSTPQ (F2, F3), 96(R9)
 	FSTPQ (F4, F5), 64(R10)
@@ -18032,7 +19396,7 @@ TEXT ·quantizeRowNEON(SB), NOSPLIT, $0-32
 	FMOVQ 432(R16), F29
 	FMOVQ 448(R16), F30
 	FMOVQ 464(R16), F31
-loop367:
+loop371:
 	FLDPQ.P 32(R1), (F0, F1)
 	FLDPQ.P 32(R1), (F2, F3)
 	FLDPQ.P 32(R1), (F4, F5)
@@ -18098,7 +19462,7 @@ loop367:
 	MOVW R4, 36(R0)
 	ADD $40, R0
 	SUBS $1, R2
-	BNE loop367
+	BNE loop371
 	RET
 
 // func residualRowNEON(dst, x *float32, act *byte, groups int)
@@ -18107,7 +19471,7 @@ TEXT ·residualRowNEON(SB), NOSPLIT, $0-32
 	MOVD x+8(FP), R1
 	MOVD act+16(FP), R2
 	MOVD groups+24(FP), R3
-loop368:
+loop372:
 	FLDPQ (R2), (F16, F17)
 	FMOVS 32(R2), F18
 	FLDPQ.P 32(R1), (F8, F9)
@@ -18156,7 +19520,7 @@ loop368:
 	FSTPQ.P (F6, F7), 32(R0)
 	ADD $40, R2
 	SUBS $1, R3
-	BNE loop368
+	BNE loop372
 	RET
 
 // func brainRowNEON(dst *byte, x *float32, n int)
@@ -18168,7 +19532,7 @@ TEXT ·brainRowNEON(SB), NOSPLIT, $0-24
 	FMOVQ 480(R16), F29
 	FMOVQ 496(R16), F30
 	FMOVQ 512(R16), F31
-loop369:
+loop373:
 	FLDPQ.P 32(R1), (F0, F1)
 	FLDPQ.P 32(R1), (F2, F3)
 	WORD $0x4e20e404 // fcmeq v4.4s, v0.4s, v0.4s
@@ -18200,5 +19564,5 @@ loop369:
 	FSTPQ (F16, F17), (R0)
 	ADD $32, R0
 	SUBS $16, R2
-	BGT loop369
+	BGT loop373
 	RET

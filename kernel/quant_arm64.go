@@ -2,8 +2,8 @@
 
 package kernel
 
-// narrowNEON is how NEON multiplies narrow weights, with or without SDOT. The bits are the same.
-func narrowNEON(sdot bool) [panelFormats]narrow {
+// narrowNEON is how NEON multiplies narrow weights, with or without SDOT and USDOT. The bits are the same.
+func narrowNEON(sdot, usdot bool) [panelFormats]narrow {
 	n := [panelFormats]narrow{
 		BF16: narrowBy(BF16, 4, panelBF16NEON, brainRowVectors),
 		Q8:   narrowBy(Q8, 2, panelQ8LongNEON, quantizeRowVectors(Q8)),
@@ -12,6 +12,9 @@ func narrowNEON(sdot bool) [panelFormats]narrow {
 	if sdot {
 		n[Q8] = narrowBy(Q8, 4, panelQ8DotNEON, quantizeRowVectors(Q8))
 		n[Q4] = narrowBy(Q4, 4, panelQ4DotNEON, quantizeRowVectors(Q4))
+	}
+	if usdot {
+		n[Q8] = narrowBy(Q8, 4, panelQ8MixedNEON, quantizeRowVectors(Q8))
 	}
 	return n
 }

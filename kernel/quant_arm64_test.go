@@ -5,15 +5,25 @@ package kernel
 import (
 	"fmt"
 	"testing"
+
+	"golang.org/x/sys/cpu"
 )
 
-// TestProductsWithoutSDOT: processors that lack SDOT compute the same bits. The weights' bytes are all there are, and so are the activations'.
-func TestProductsWithoutSDOT(t *testing.T) {
+// TestProductsOfOlderProcessors: processors that lack USDOT, or SDOT, compute the same bits. The weights' bytes are all there are, and so are the
+// activations'.
+func TestProductsOfOlderProcessors(t *testing.T) {
 	rng := seeded(t)
 	was := active
 	defer func() { active = was }()
-	plain := *find("neon")
-	plain.narrow = narrowNEON(false)
+	var others []*table
+	for _, sdot := range []bool{false, true} {
+		if sdot && !cpu.ARM64.HasASIMDDP {
+			continue
+		}
+		other := *find("neon")
+		other.narrow = narrowNEON(sdot, false)
+		others = append(others, &other)
+	}
 	for _, s := range [][2]int{{1, 1}, {17, 65}, {33, 31}, {64, 172}, {5, 300}} {
 		n, k := s[0], s[1]
 		for _, f := range []PanelFormat{Q8, Q4} {
@@ -31,9 +41,11 @@ func TestProductsWithoutSDOT(t *testing.T) {
 				want, got := make([]float32, rows*n), make([]float32, rows*n)
 				active = &portable
 				p.Mul(want, n, x, k, rows)
-				active = &plain
-				p.Mul(got, n, x, k, rows)
-				sameBits(t, fmt.Sprintf("%v %dx%d rows=%d", f, n, k, rows), got, want)
+				for i, other := range others {
+					active = other
+					p.Mul(got, n, x, k, rows)
+					sameBits(t, fmt.Sprintf("%v %dx%d rows=%d, SDOT %d", f, n, k, rows, i), got, want)
+				}
 			}
 		}
 	}

@@ -386,6 +386,34 @@ func panelQ4LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
 }
 
 //go:noescape
+func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8MixedNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+//go:noescape
+func panelQ8MixedNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+
+// panelQ8MixedNEON runs the kernel for n ≤ 4 rows.
+func panelQ8MixedNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+	switch n {
+	case 1:
+		panelQ8MixedNEON_1(k, w, x, ldx, y, ldy)
+	case 2:
+		panelQ8MixedNEON_2(k, w, x, ldx, y, ldy)
+	case 3:
+		panelQ8MixedNEON_3(k, w, x, ldx, y, ldy)
+	case 4:
+		panelQ8MixedNEON_4(k, w, x, ldx, y, ldy)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
 func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
 
 //go:noescape

@@ -48,6 +48,7 @@ var neon = map[string]encoding{
 	"fcvtl":        {0x0e217800, "dn", "v%d.4s, v%d.4h"},
 	"fcvtl2":       {0x4e217800, "dn", "v%d.4s, v%d.8h"},
 	"sdot":         {0x4f80e000, "dnmi", "v%d.4s, v%d.16b, v%d.4b[%d]"},
+	"usdot":        {0x4f80f000, "dnmi", "v%d.4s, v%d.16b, v%d.4b[%d]"},
 	"smull":        {0x0e20c000, "dnm", "v%d.8h, v%d.8b, v%d.8b"},
 	"smull2":       {0x4e20c000, "dnm", "v%d.8h, v%d.16b, v%d.16b"},
 	"smlal":        {0x0e208000, "dnm", "v%d.8h, v%d.8b, v%d.8b"},

@@ -13,6 +13,7 @@ func (g *gen) neonQuant() {
 		g.perRows(fmt.Sprintf("panelQ%dDot", bits), neonPanelRows, func(n int) { g.neonPanel(n, bits, 2, g.neonDot) })
 		g.perRows(fmt.Sprintf("panelQ%dLong", bits), 2, func(n int) { g.neonPanel(n, bits, 1, g.neonLong) })
 	}
+	g.perRows("panelQ8Mixed", neonPanelRows, func(n int) { g.neonPanel(n, 8, 2, g.neonMixed) })
 	g.perRows("panelBF16", neonPanelRows, g.neonWiden)
 	g.neonQuantizeRow()
 	g.neonResidualRow()
@@ -48,7 +49,7 @@ func (g *gen) neonYs(store bool, n, vecs, first, offset int) {
 // weights, and with few rows four of y a row.
 type neonRegsQuant struct{ x, w, y, mask int }
 
-// neonPanel is a kernel of q8 or q4. dot adds the products of a group, 32 k of 16 columns, of weights that are signed: q8 loses its bias by
+// neonPanel is a kernel of q8 or q4. dot adds the products of a group, 32 k of 16 columns, of weights that are signed (but see neonMixed): q8 loses its bias by
 // flipping the top bit, and the bias of q4 is in the offset that its sums begin with. Up to few rows of y stay in registers.
 func (g *gen) neonPanel(n, bits, few int, dot func(n, bits int, r neonRegsQuant)) {
 	block := map[int]int{8: q8Block, 4: q4Block}[bits]
@@ -109,14 +110,14 @@ func (g *gen) neonPanel(n, bits, few int, dot func(n, bits int, r neonRegsQuant)
 	g.ret()
 }
 
-// neonSums begins the four sums of each row: with the offset for q4, with zero for q8.
-func (g *gen) neonSums(n, bits int) {
+// neonSums begins the four sums of each row: with the offset where weights have their bias, else with zero.
+func (g *gen) neonSums(n int, biased bool) {
 	for i := range n {
-		if bits == 4 {
+		if biased {
 			g.f("MOVWU %d(R%d), R17", quantOffset, 4+i)
 		}
 		for v := range 4 {
-			if bits == 4 {
+			if biased {
 				g.f("VDUP R17, V%d.S4", 4*i+v)
 			} else {
 				g.zero(4*i + v)
@@ -127,7 +128,7 @@ func (g *gen) neonSums(n, bits int) {
 
 // neonDot multiplies by SDOT: a register of weights is 4 k of 4 columns, and an element of x the same 4 k.
 func (g *gen) neonDot(n, bits int, r neonRegsQuant) {
-	g.neonSums(n, bits)
+	g.neonSums(n, bits == 4)
 	dot := func(v, w, x, element int) {
 		for i := range n {
 			g.w("sdot", 4*i+v, w, r.x+2*i+x, element)
@@ -147,6 +148,21 @@ func (g *gen) neonDot(n, bits int, r neonRegsQuant) {
 				g.f("VAND V%d.B16, V%d.B16, V%[2]d.B16", r.mask, w)
 				dot(v+h, w, 0, t)
 				dot(v+h, w+2, 1, t)
+			}
+		}
+	}
+}
+
+// neonMixed multiplies q8 by USDOT, which takes the weights as they are, unsigned with their bias.
+func (g *gen) neonMixed(n, _ int, r neonRegsQuant) {
+	g.neonSums(n, true)
+	for t := range 8 {
+		for v := 0; v < 4; v += 2 {
+			g.f("FLDPQ.P 32(R1), (F%d, F%d)", r.w+v, r.w+v+1)
+		}
+		for v := range 4 {
+			for i := range n {
+				g.w("usdot", 4*i+v, r.w+v, r.x+2*i+t/4, t%4)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ bytes() {
 		echo "amd64 ${b// /} $t"
 	done
 	# objdump shows arm64's words as numbers: their bytes lie the other way round.
-	bytes arm64 aarch64-linux-gnu- -march=armv8.2-a+dotprod | while IFS=$'\t' read -r b t; do
+	bytes arm64 aarch64-linux-gnu- -march=armv8.2-a+dotprod+i8mm | while IFS=$'\t' read -r b t; do
 		echo "arm64 ${b:6:2}${b:4:2}${b:2:2}${b:0:2} $t"
 	done
 } >"$tmp/new"
