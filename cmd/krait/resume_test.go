@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,10 +96,38 @@ func TestResumeDistill(t *testing.T) {
 		return []string{"distill", "hybrid", "--teacher", "teacher", "--labels", "labels", "--steps", "60", "--batch-tokens", "200", "--accumulate", "2",
 			"--ce-weight", "0.5", "--weight-decay", "0.1", "--crop", "0.3", "--save-steps", "3", "--seed", "9", "--out", out}
 	}
-	must(t, dir, distill("whole")...)
+	resumes(t, dir, 60, 3, distill)
+}
+
+// TestResumePreferences: the reward model, PPO with it and DPO, killed and run again, end in the same weights, bit for bit.
+func TestResumePreferences(t *testing.T) {
+	dir := home(t)
+	var pairs strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&pairs, "{\"prompt\": \"Once upon a time\", \"chosen\": \" there was a dog%s\", \"rejected\": \" tree the%s\"}\n", strings.Repeat(" happy", i), strings.Repeat(" down", i))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pairs.jsonl"), []byte(pairs.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	train := []string{"--steps", "36", "--save-steps", "1", "--batch-tokens", "256", "--lr", "1e-4"}
+	for _, stage := range [][]string{
+		{"reward", "teacher", "--data", "pairs.jsonl", "--held-out", "2"}, {"dpo", "teacher", "--pairs", "pairs.jsonl"},
+		{"ppo", "teacher", "--reward", "reward-whole", "--rollout-batch", "12", "--response-length", "16", "--ppo-epochs", "3", "--mini-batches", "2"},
+	} {
+		resumes(t, dir, 36, 1, func(out string) []string {
+			return slices.Concat(stage, train, []string{"--out", stage[0] + "-" + out})
+		}, stage[0]+"-")
+	}
+}
+
+// resumes runs a command that trains for steps and saves its state every few of them, in one piece and killed several times, and compares the weights.
+func resumes(t *testing.T, dir string, steps, every int, command func(out string) []string, prefix ...string) {
+	t.Helper()
+	name := func(out string) string { return filepath.Join(dir, strings.Join(prefix, "")+out) }
+	must(t, dir, command("whole")...)
 	saved := func() int {
 		latest := 0
-		states, err := filepath.Glob(filepath.Join(dir, "parts.partial", "state-*"))
+		states, err := filepath.Glob(filepath.Join(name("parts.partial"), "state-*"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,19 +139,19 @@ func TestResumeDistill(t *testing.T) {
 		return latest
 	}
 	for i, signal := range stops() {
-		want := 3 + 15*i // further each time
-		checkStop(t, signal, stopWhen(t, dir, signal, func() bool { return saved() >= want }, distill("parts")...))
-		absent(t, filepath.Join(dir, "parts"))
+		want := every + steps/4*i // further each time
+		checkStop(t, signal, stopWhen(t, dir, signal, func() bool { return saved() >= want }, command("parts")...))
+		absent(t, name("parts"))
 	}
 	step := saved()
-	r := krait(t, dir, "", distill("parts")...)
-	if r.status != 0 || step == 0 || !strings.Contains(r.errors, fmt.Sprintf("going on from step %d of 60", step)) {
+	r := krait(t, dir, "", command("parts")...)
+	if r.status != 0 || step == 0 || !strings.Contains(r.errors, fmt.Sprintf("going on from step %d of %d", step, steps)) {
 		t.Fatalf("state %d, then %+v", step, r)
 	}
-	same(t, filepath.Join(dir, "whole", "model.safetensors"), filepath.Join(dir, "parts", "model.safetensors"))
-	absent(t, filepath.Join(dir, "parts.partial"))
-	if n := bytes.Count(read(t, filepath.Join(dir, "parts", "metrics.jsonl")), []byte("\n")); n != 60 {
-		t.Errorf("%d lines of metrics for 60 steps", n)
+	same(t, filepath.Join(name("whole"), "model.safetensors"), filepath.Join(name("parts"), "model.safetensors"))
+	absent(t, name("parts.partial"))
+	if n := bytes.Count(read(t, filepath.Join(name("parts"), "metrics.jsonl")), []byte("\n")); n != steps {
+		t.Errorf("%d lines of metrics for %d steps", n, steps)
 	}
 }
 
