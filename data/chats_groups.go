@@ -31,7 +31,6 @@ type Groups struct {
 	order  Stream
 	groups [][]Sequence
 	first  int // number of the first group
-	dealt  []int
 }
 
 // NewGroups returns a stream over the groups, or an error if there are none.
@@ -52,9 +51,6 @@ func (g *Groups) Epoch() float64 { return g.order.Epoch() }
 
 // Seek goes to a place that Cursor returned.
 func (g *Groups) Seek(c Cursor) { g.order.Seek(c) }
-
-// Dealt returns the numbers of the groups in the batch that Next returned last.
-func (g *Groups) Dealt() []int { return g.dealt }
 
 // Once makes a batch end where a pass over the groups does, and counts the groups from first.
 func (g *Groups) Once(first int) { g.order.Once, g.first = true, first }
@@ -82,7 +78,6 @@ func (g *Groups) Next() Batch {
 			b.addSequence(s)
 		}
 		b.Groups = append(b.Groups, g.first+n)
-		g.dealt = b.Groups
 		at.Position++
 	}
 }

@@ -57,6 +57,17 @@ func scaleOf(curves [][]point) scale {
 	return s
 }
 
+// linearScale returns the scale that shows a curve whose values may be zero or negative.
+func linearScale(curve []point) scale {
+	s := scale{lo: math.Inf(1), hi: math.Inf(-1)}
+	for _, p := range smooth(curve) {
+		s.lo, s.hi = min(s.lo, p.y), max(s.hi, p.y)
+	}
+	margin := max(0.12*(s.hi-s.lo), 0.01*max(math.Abs(s.hi), math.Abs(s.lo)), 1e-6)
+	s.lo, s.hi = s.lo-margin, s.hi+margin
+	return s
+}
+
 // height returns where y is on the chart.
 func (s scale) height(y float64) float64 {
 	share := (y - s.lo) / (s.hi - s.lo)

@@ -258,7 +258,7 @@ func distillStored(ctx context.Context, c DistillConfig, report Report) error {
 		return err
 	}
 	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
-		teacher, err := stored.of(stream.Dealt())
+		teacher, err := stored.of(b.Groups)
 		if err != nil {
 			panic(err) // the tensors were checked when they were opened
 		}

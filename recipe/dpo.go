@@ -89,7 +89,6 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 
 // train trains a model on pairs. ref is nil where the reference is the model as it starts.
 func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *checkpoint.Checkpoint, ref *model.Model, groups [][]data.Sequence, figures map[string]float64, report Report) error {
-	var stream *data.Groups
 	var refs []loss.Reference
 	prepare := func(ctx context.Context) (err error) {
 		if ref == nil {
@@ -110,10 +109,9 @@ func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *che
 	t := &training{stage: "dpo", out: c.Out, config: *c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
 		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: figures, profile: new(autograd.Profile), report: report}
 	var err error
-	if stream, err = t.groups(groups); err != nil {
+	if t.stream, err = t.groups(groups); err != nil {
 		return err
 	}
-	t.stream = stream
 	return t.run(ctx)
 }
 

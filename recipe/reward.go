@@ -84,7 +84,7 @@ func (c *RewardConfig) train(ctx context.Context, start *checkpoint.Checkpoint, 
 	m := start.Model
 	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
 		var of []float64
-		for _, n := range stream.Dealt() {
+		for _, n := range b.Groups {
 			of = append(of, margins[n])
 		}
 		return loss.BradleyTerry(t, m.Logits(t, m.Forward(t, modelBatch(b))), ends(b.Lens), of, c.Centre)

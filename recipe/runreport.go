@@ -20,6 +20,25 @@ var curveUnit = map[string]string{
 	"reward":  "loss of a pair",
 }
 
+// partCurves are the figures beside the loss that a kind of stage is judged by.
+var partCurves = map[string][]struct{ part, title, unit string }{
+	"reward": {{"accuracy", "accuracy", "share of pairs judged right"}, {"margin", "margin", "score of the chosen answer over the rejected one's"}},
+	"dpo": {{"rewards/accuracies", "accuracy", "share of pairs whose chosen answer is ahead"},
+		{"rewards/margins", "margin", "reward of the chosen answer over the rejected one's"}},
+	"ppo": {{"objective/scores", "score", "reward of a response"}, {"objective/kl", "KL", "divergence from the reference, nats a response"}},
+}
+
+// partPoints returns a part of the loss against tokens.
+func partPoints(steps []train.Step, part string) []point {
+	var p []point
+	for _, s := range steps {
+		if v, ok := s.Parts[part]; ok && s.Total > 0 && !math.IsInf(v, 0) && !math.IsNaN(v) {
+			p = append(p, point{float64(s.Total), v})
+		}
+	}
+	return p
+}
+
 // readings explains the curves of kinds of stages.
 func readings(kinds ...string) []reading {
 	texts := map[string]reading{
@@ -27,6 +46,8 @@ func readings(kinds ...string) []reading {
 		"distill": {"Distillation", "trains the whole model to predict what the teacher predicts: the divergence of its distribution over the next token from the teacher’s, 0 where they agree."},
 		"sft":     {"Fine-tuning", "trains the model to say what the assistant says in conversations; the rest of them is given."},
 		"dpo":     {"DPO", "trains the model to find the chosen answers likelier than the rejected ones, measured by a reference; log 2 = 0.693 is where the model is its reference."},
+		"reward":  {"Reward model", "trains a model to score chosen answers above rejected ones; log 2 = 0.693 is where it cannot tell them apart."},
+		"ppo":     {"PPO", "trains the model to earn a higher score for its answers, while the divergence from its reference, a price in it, stays small."},
 	}
 	var list []reading
 	for _, k := range kinds {
@@ -41,7 +62,6 @@ func readings(kinds ...string) []reading {
 type stageLog struct {
 	StageState
 	steps []train.Step
-	unit  string // what its tokens are
 	eval  []EvalRow
 	share map[string]float64 // of the training time, by kind of work
 }
@@ -54,7 +74,7 @@ func ReportRun(dir, path string) error {
 	}
 	var logs []stageLog
 	for _, s := range state.Stages {
-		l := stageLog{StageState: s, unit: "tokens", share: map[string]float64{}}
+		l := stageLog{StageState: s, share: map[string]float64{}}
 		if l.steps, err = ReadMetrics(filepath.Join(dir, s.Name)); err != nil {
 			return err
 		}
@@ -64,9 +84,6 @@ func ReportRun(dir, path string) error {
 		metrics, err := StageMetrics(dir, s.Name)
 		if err != nil {
 			return err
-		}
-		if _, ok := metrics["num_pairs"]; ok {
-			l.unit = "pairs"
 		}
 		for k, v := range metrics {
 			if kind, ok := strings.CutPrefix(k, "share_"); ok {
@@ -131,7 +148,7 @@ func runTiles(logs []stageLog, rows []EvalRow, seconds float64) []reportTile {
 	}
 	tokens := 0
 	for _, l := range logs {
-		if l.unit == "tokens" && len(l.steps) > 0 {
+		if len(l.steps) > 0 {
 			tokens += l.steps[len(l.steps)-1].Total
 		}
 	}
@@ -142,8 +159,13 @@ func runTiles(logs []stageLog, rows []EvalRow, seconds float64) []reportTile {
 func runCharts(logs []stageLog) []chart {
 	var charts []chart
 	for _, l := range logs {
-		if p := lossPoints(l.steps); len(p) > 1 {
-			charts = append(charts, scaleOf([][]point{p}).draw(l.Name, curveUnit[l.Kind], l.unit, p))
+		if p := lossPoints(l.steps); len(p) > 1 && l.Kind != "ppo" { // whose loss is around 0 and says little
+			charts = append(charts, scaleOf([][]point{p}).draw(l.Name, curveUnit[l.Kind], "tokens", p))
+		}
+		for _, c := range partCurves[l.Kind] {
+			if p := partPoints(l.steps, c.part); len(p) > 1 {
+				charts = append(charts, linearScale(p).draw(l.Name+": "+c.title, c.unit, "tokens", p))
+			}
 		}
 		var nll []point
 		for _, s := range l.steps {
@@ -152,7 +174,7 @@ func runCharts(logs []stageLog) []chart {
 			}
 		}
 		if len(nll) > 1 {
-			charts = append(charts, scaleOf([][]point{nll}).draw(l.Name+" on held-out text", "loss, nats a token", l.unit, nll))
+			charts = append(charts, scaleOf([][]point{nll}).draw(l.Name+" on held-out text", "loss, nats a token", "tokens", nll))
 		}
 	}
 	return charts
@@ -169,7 +191,7 @@ func runTraining(logs []stageLog) (string, []reportBar) {
 			shares[kind] += v * t
 		}
 		for _, s := range l.steps {
-			tokens += b2i(l.unit == "tokens") * s.Tokens
+			tokens += s.Tokens
 		}
 	}
 	if seconds == 0 {
