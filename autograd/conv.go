@@ -40,6 +40,9 @@ func (s *ConvState) Clone() *ConvState {
 	return &c
 }
 
+// LogBytes returns the memory of the provisional rows.
+func (s *ConvState) LogBytes() int { return 4 * (s.rows - s.past) * s.dim }
+
 // Bytes returns the memory of the committed window.
 func (s *ConvState) Bytes() int { return 4 * s.past * s.dim }
 

@@ -33,6 +33,9 @@ func (s *ScanState) Clone() *ScanState {
 	return &c
 }
 
+// LogBytes returns the memory of the log.
+func (s *ScanState) LogBytes() int { return 4 * (len(s.x) + len(s.delta) + len(s.b)) }
+
 // Bytes returns the memory of the state proper, without the log.
 func (s *ScanState) Bytes() int { return 4 * len(s.S) }
 

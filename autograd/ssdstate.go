@@ -34,6 +34,9 @@ func (s *SSDState) Clone() *SSDState {
 	return &c
 }
 
+// LogBytes returns the memory of the log.
+func (s *SSDState) LogBytes() int { return 4 * s.len * (s.width + 2*s.heads) }
+
 // Bytes returns the memory of the state proper, without the log.
 func (s *SSDState) Bytes() int { return 4 * len(s.S) }
 

@@ -98,6 +98,7 @@ type Stats struct {
 	Decode       time.Duration
 	FinishReason string // FinishStop or FinishLength; empty where the generation was cut off
 	DraftedAt    []int  // rounds that proposed a token number i
+	JudgedAt     []int  // rounds that judged it: those before it were accepted
 	AcceptedAt   []int  // rounds that accepted token number i
 }
 

@@ -117,7 +117,7 @@ func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
 	if r.Corpus != nil {
 		g.reader = &reader{corpus: r.Corpus}
 	}
-	stats.DraftedAt, stats.AcceptedAt = make([]int, r.Speculate), make([]int, r.Speculate)
+	stats.DraftedAt, stats.JudgedAt, stats.AcceptedAt = make([]int, r.Speculate), make([]int, r.Speculate), make([]int, r.Speculate)
 	return g
 }
 
@@ -322,6 +322,9 @@ func (g *generation) committed() {
 	}
 	for i := range k {
 		g.stats.DraftedAt[i]++
+	}
+	for i := range min(k, accepted+1) {
+		g.stats.JudgedAt[i]++
 	}
 	for i := range accepted {
 		g.stats.AcceptedAt[i]++

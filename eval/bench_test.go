@@ -264,3 +264,30 @@ func TestBenchSpec(t *testing.T) {
 		t.Error("five tokens from a draft of three")
 	}
 }
+
+// TestShapeSizes: every shape makes a configuration that a model can have, of the size that its name promises.
+func TestShapeSizes(t *testing.T) {
+	parameters := map[string]float64{"llama8b-hybrid": 8.30e9, "zephyr7b-hybrid": 7.51e9, "mamba2.8b": 2.77e9, "mamba130m": 129e6, "smol135m": 134.5e6}
+	for _, name := range ShapeNames() {
+		c, err := ShapeConfig(name)
+		if err == nil {
+			err = c.Validate()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if d := DraftShape(name, &c); d == name && name != "tinydraft" {
+			t.Errorf("%s is its own draft", name)
+		}
+		if want := parameters[name]; want > 0 {
+			m, err := model.NewFrozen(c, quant.Q4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := float64(m.NumParams()); math.Abs(got/want-1) > 0.03 {
+				t.Errorf("%s has %.4g parameters, want %.4g", name, got, want)
+			}
+		}
+	}
+}

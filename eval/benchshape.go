@@ -16,21 +16,40 @@ import (
 type shape struct {
 	name, what                                 string
 	hidden, layers, heads, kvHeads, mlp, vocab int
-	mamba                                      bool // the even layers are Mamba2
+	kind                                       kind
 	draft                                      string
 }
 
+// kind is what the layers of a shape are.
+type kind int
+
+const (
+	attention kind = iota
+	hybrid         // the even ones Mamba2
+	untied         // attention, with an output layer of its own
+	untiedHybrid
+	pureMamba // Mamba1 as its authors have it
+)
+
 // shapes are the models that can be measured without having them. Drafts take the vocabulary of the model they propose for.
 var shapes = []shape{
-	{"smol135m", "SmolLM2-135M", 576, 30, 9, 3, 1536, 49152, false, "draft10m"},
-	{"hybrid135m", "the same with the even layers Mamba2", 576, 30, 9, 3, 1536, 49152, true, "draft10m"},
-	{"llama1b", "a Llama of 1.04 billion weights", 2048, 16, 32, 8, 8192, 32000, false, "draft29m"},
-	{"hybrid1b", "the same with the even layers Mamba2", 2048, 16, 32, 8, 8192, 32000, true, "draft29m"},
-	{"tiny", "a Llama for tests", 128, 4, 4, 2, 256, 1024, false, "tinydraft"},
-	{"tinyhybrid", "the same with the even layers Mamba2", 128, 4, 4, 2, 256, 1024, true, "tinydraft"},
-	{"draft29m", "a draft for the billion", 512, 4, 8, 2, 1600, 32000, false, ""},
-	{"draft10m", "a draft for the small ones", 192, 2, 3, 1, 512, 49152, false, ""},
-	{"tinydraft", "a draft for tests", 64, 1, 2, 1, 64, 1024, false, ""},
+	{"smol135m", "SmolLM2-135M", 576, 30, 9, 3, 1536, 49152, attention, "draft10m"},
+	{"hybrid135m", "the same with the even layers Mamba2", 576, 30, 9, 3, 1536, 49152, hybrid, "draft10m"},
+	{"llama1b", "a Llama of 1.04 billion weights", 2048, 16, 32, 8, 8192, 32000, attention, "draft29m"},
+	{"hybrid1b", "the same with the even layers Mamba2", 2048, 16, 32, 8, 8192, 32000, hybrid, "draft29m"},
+	{"llama8b-hybrid", "Llama-3-8B with the even layers Mamba2 (Wang et al. 2024, 50 %)", 4096, 32, 32, 8, 14336, 128256, untiedHybrid, "llama4layer"},
+	{"zephyr7b-hybrid", "Zephyr-7B with the even layers Mamba2 (the same)", 4096, 32, 32, 8, 14336, 32000, untiedHybrid, "zephyr2layer"},
+	{"mamba2.8b", "Mamba-2.8B", 2560, 64, 0, 0, 0, 50280, pureMamba, "mamba130m"},
+	{"llama4layer", "four layers of Llama-3-8B, its draft in the paper", 4096, 4, 32, 8, 14336, 128256, untied, ""},
+	{"zephyr2layer", "two layers of Zephyr-7B, a draft of the paper", 4096, 2, 32, 8, 14336, 32000, untied, ""},
+	{"zephyr4layer", "four layers of Zephyr-7B, a draft of the paper", 4096, 4, 32, 8, 14336, 32000, untied, ""},
+	{"mamba130m", "Mamba-130M, the draft of Mamba-2.8B in the paper", 768, 24, 0, 0, 0, 50280, pureMamba, "draft10m"},
+	{"tinymamba", "a Mamba for tests", 64, 3, 0, 0, 0, 1024, pureMamba, "tinydraft"},
+	{"tiny", "a Llama for tests", 128, 4, 4, 2, 256, 1024, attention, "tinydraft"},
+	{"tinyhybrid", "the same with the even layers Mamba2", 128, 4, 4, 2, 256, 1024, hybrid, "tinydraft"},
+	{"draft29m", "a draft for the billion", 512, 4, 8, 2, 1600, 32000, attention, ""},
+	{"draft10m", "a draft for the small ones", 192, 2, 3, 1, 512, 49152, attention, ""},
+	{"tinydraft", "a draft for tests", 64, 1, 2, 1, 64, 1024, attention, ""},
 }
 
 // shapeContext is the longest sequence of a shape.
@@ -59,11 +78,16 @@ func ShapeConfig(name string) (model.Config, error) {
 	if err != nil {
 		return model.Config{}, err
 	}
+	if s.kind == pureMamba {
+		inner := 2 * s.hidden
+		return model.Config{HiddenSize: s.hidden, NumHiddenLayers: s.layers, VocabSize: s.vocab, RMSNormEps: 1e-5, TieWordEmbeddings: true, Mamba: &model.MambaConfig{
+			Backbone: true, DInner: inner, DState: 16, NGroups: 1, Groups: 1, DConv: 4, DTRank: (s.hidden + 15) / 16, RMSNormEps: 1e-5, AttnLayers: []int{}}}, nil
+	}
 	c := model.Config{
 		HiddenSize: s.hidden, IntermediateSize: s.mlp, NumHiddenLayers: s.layers, NumAttentionHeads: s.heads, NumKeyValueHeads: s.kvHeads,
-		HeadDim: s.hidden / s.heads, VocabSize: s.vocab, MaxPositionEmbeddings: shapeContext, RMSNormEps: 1e-5, RopeTheta: 1e5, TieWordEmbeddings: true,
+		HeadDim: s.hidden / s.heads, VocabSize: s.vocab, MaxPositionEmbeddings: shapeContext, RMSNormEps: 1e-5, RopeTheta: 1e5, TieWordEmbeddings: s.kind != untied && s.kind != untiedHybrid,
 	}
-	if s.mamba {
+	if s.kind == hybrid || s.kind == untiedHybrid {
 		var attention []int
 		for i := 1; i < s.layers; i += 2 {
 			attention = append(attention, i)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"time"
 
 	"krait/engine"
 	"krait/kernel"
@@ -32,8 +33,18 @@ type SpecReport struct {
 	Type       string    `json:"type"`
 	Parameters int       `json:"parameters"`
 	Rows       []SpecRow `json:"rows"`
-	StepMS     []float64 `json:"step_milliseconds"`  // of the target: T(1), T(2), …
-	DraftMS    float64   `json:"draft_milliseconds"` // of a proposed token
+	StepMS     []float64 `json:"step_milliseconds"`            // of the target: T(1), T(2), …
+	DraftMS    float64   `json:"draft_milliseconds,omitempty"` // of a proposed token
+	Rollback   *Rollback `json:"rollback,omitempty"`
+}
+
+// Rollback is what taking guesses back costs: of a step of Rows rows, all of which are kept, the commit and the work of replaying them in
+// the next step, as a share of the step; and the memory of the guesses of one sequence, beside that of as many copies of its state.
+type Rollback struct {
+	Rows       int     `json:"rows"`
+	Share      float64 `json:"share"`
+	LogBytes   int     `json:"log_bytes"`
+	CopiesByte int     `json:"state_copies_bytes"`
 }
 
 // SpecRow is plain decoding and speculation in turns: medians over Runs of each, and of the ratios of neighbours.
@@ -46,8 +57,11 @@ type SpecRow struct {
 	TokensPerSecond      float64   `json:"tokens_per_second"`
 	Speedup              float64   `json:"speedup"`
 	SpeedupRange         []float64 `json:"speedup_range,omitempty"`
-	Identical            bool      `json:"identical"` // greedy output with this draft and depth, nothing synthetic, is that of plain decoding
-	Draft                SpecDraft `json:"draft"`
+	MeanDepth            float64   `json:"mean_depth"`              // of text: measured cost chooses it round by round
+	AcceptanceAt         []float64 `json:"acceptance_at,omitempty"` // of the token at each position, given those before it
+	LeastSpeedup         float64   `json:"least_speedup,omitempty"` // of the slowest prompt
+	Identical            bool      `json:"identical"`               // greedy output with this draft and depth, nothing synthetic, is that of plain decoding
+	Draft                SpecDraft `json:"draft,omitzero"`
 	Runs                 int       `json:"runs"`
 	Disturbed            int       `json:"disturbed_runs,omitempty"` // left out, as in BenchRow
 }
@@ -72,6 +86,7 @@ const (
 	mostOutput   = 256
 	sameOutput   = 48 // tokens of the comparison
 	mostAccepted = 0.95
+	rollbackRows = 5 // four guesses, as in the paper
 )
 
 // spec is a measurement on its way.
@@ -103,8 +118,11 @@ func BenchSpec(ctx context.Context, target, draft BenchSubject, c SpecConfig) (*
 	for _, t := range s.steps {
 		r.StepMS = append(r.StepMS, 1e3*t)
 	}
-	d := &draft.Model.Config
-	shape := SpecDraft{draft.Name, d.NumHiddenLayers, d.HiddenSize, d.NumAttentionHeads, d.NumKeyValueHeads, d.IntermediateSize, d.VocabSize, draft.Model.NumParams(), draft.Model.Format().String()}
+	var err error
+	if r.Rollback, err = s.rollback(ctx); err != nil {
+		return nil, err
+	}
+	shape := draftOf(draft)
 	for _, mean := range c.Synthetic {
 		row, err := s.row(ctx, mean)
 		if err != nil {
@@ -114,6 +132,46 @@ func BenchSpec(ctx context.Context, target, draft BenchSubject, c SpecConfig) (*
 		r.Rows = append(r.Rows, row)
 	}
 	s.report("")
+	return r, nil
+}
+
+// draftOf describes a draft.
+func draftOf(d BenchSubject) SpecDraft {
+	c := &d.Model.Config
+	return SpecDraft{d.Name, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.IntermediateSize, c.HeadRows(), d.Model.NumParams(), d.Model.Format().String()}
+}
+
+// rollback measures what rolling back costs, on steps of rollbackRows rows.
+func (s *spec) rollback(ctx context.Context) (*Rollback, error) {
+	x := newStepper(s.target)
+	if err := x.prefix(ctx, prefixRows); err != nil {
+		return nil, err
+	}
+	r := &Rollback{Rows: rollbackRows}
+	least := map[int]float64{} // seconds of a step after one that kept so many tokens
+	commit := math.Inf(1)
+	for range 2 * costRounds {
+		for _, keep := range []int{0, rollbackRows} {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			x.state.Mark()
+			x.model.Forward(nil, model.Single(x.rows[:rollbackRows], x.state))
+			r.LogBytes = x.state.LogBytes()
+			start := time.Now()
+			x.state.Keep(keep)
+			commit = min(commit, time.Since(start).Seconds())
+			t, err := x.step(rollbackRows, 0)
+			if err != nil {
+				return nil, err
+			}
+			if was, ok := least[keep]; !ok || t < was {
+				least[keep] = t
+			}
+		}
+	}
+	r.Share = (commit + max(0, least[rollbackRows]-least[0])) / least[0]
+	r.CopiesByte = rollbackRows * s.target.StateBytes(0)
 	return r, nil
 }
 
@@ -217,7 +275,7 @@ func lengths(a float64, seed uint64) func(k int) int {
 // row measures one mean.
 func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 	k := s.depth(mean)
-	r := SpecRow{Name: fmt.Sprintf("synthetic-%g", mean), Depth: k, TokensPerStep: 1}
+	r := SpecRow{Name: fmt.Sprintf("synthetic-%g", mean), Depth: k, MeanDepth: float64(k), TokensPerStep: 1}
 	if k > 0 {
 		r.Acceptance = acceptance(mean, k)
 	}

@@ -88,6 +88,21 @@ func (s *State) Bytes() int {
 	return n
 }
 
+// LogBytes returns the memory that the provisional tokens take beside what they will leave behind: the logs of the Mamba layers and the rows of
+// their convolutions. It is what speculation costs a sequence.
+func (s *State) LogBytes() int {
+	n := 0
+	for _, l := range s.layers {
+		switch x := l.(type) {
+		case *mambaState:
+			n += x.ssm.LogBytes() + x.conv.LogBytes()
+		case *mamba1State:
+			n += x.ssm.LogBytes() + x.conv.LogBytes()
+		}
+	}
+	return n
+}
+
 // Snapshot is a copy of a state that shares nothing with it.
 type Snapshot struct{ s State }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/xml"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -55,10 +57,21 @@ func TestBenchWithoutPeer(t *testing.T) {
 
 func TestBenchSpec(t *testing.T) {
 	dir := t.TempDir()
-	var r struct{ Rows []map[string]any }
+	var r struct {
+		Rows     []map[string]any
+		Rollback struct {
+			Rows   int
+			Share  float64
+			Log    int `json:"log_bytes"`
+			Copies int `json:"state_copies_bytes"`
+		}
+	}
 	mustJSON(t, dir, &r, "bench", "spec", "--shape", "tinyhybrid", "--synthetic", "2.5,3.4", "--runs", "1", "--seconds", "0.05", "--json")
 	if len(r.Rows) != 2 {
 		t.Fatal(r)
+	}
+	if r.Rollback.Rows != 5 || r.Rollback.Log <= 0 || r.Rollback.Copies < 4*r.Rollback.Log || r.Rollback.Share > 1 {
+		t.Errorf("%+v", r.Rollback)
 	}
 	for i, name := range []string{"synthetic-2.5", "synthetic-3.4"} {
 		wantKeys(t, r.Rows[i], "name", "tokens_per_step", "depth", "plain_tokens_per_second", "tokens_per_second", "speedup", "identical", "draft")
@@ -71,24 +84,64 @@ func TestBenchSpec(t *testing.T) {
 	}
 }
 
+// TestBenchSpecText measures prompts, from JSON lines and from a text, with all who guess, and draws the figures.
+func TestBenchSpecText(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "chat.jsonl"), []byte("\"Once upon a time\"\n{\"turns\": [\"The big dog\", \"x\"]}\n{\"id\": 3, \"prompt\": \"Lily\"}\n"))
+	write(t, filepath.Join(dir, "stories.txt"), []byte("One day\n\nTim had a cat.\nThe cat\n\n"))
+	var r struct {
+		Rows  []map[string]any
+		Steps []float64 `json:"step_milliseconds"`
+	}
+	mustJSON(t, dir, &r, "bench", "spec", "stories260k", "--text", "chat.jsonl", "--text", "stories.txt", "--ngram", "--self-draft", "0-2", "--prompts", "2",
+		"--max-tokens", "60", "--runs", "1", "--plot", "spec.svg", "--json")
+	if len(r.Rows) != 6 || len(r.Steps) < 2 {
+		t.Fatal(r)
+	}
+	for i, name := range []string{"chat n-grams", "stories n-grams", "chat draft", "stories draft", "chat both", "stories both"} {
+		wantKeys(t, r.Rows[i], "name", "tokens_per_step", "mean_depth", "plain_tokens_per_second", "tokens_per_second", "speedup", "least_speedup", "identical")
+		if r.Rows[i]["name"] != name || r.Rows[i]["identical"] != true {
+			t.Error(r.Rows[i])
+		}
+	}
+	if plot := string(read(t, filepath.Join(dir, "spec.svg"))); xml.Unmarshal([]byte(plot), new(struct{})) != nil || strings.Count(plot, "<polyline") < 2 || strings.Count(plot, "<rect") < 12 {
+		t.Error(plot)
+	}
+	if table := must(t, dir, "bench", "spec", "stories260k", "--text", "stories.txt", "--ngram", "--runs", "1", "--max-tokens", "20"); !strings.Contains(table, "stories n-grams") {
+		t.Error(table)
+	}
+	write(t, filepath.Join(dir, "bad.jsonl"), []byte("\"A\"\n{\"x\": 1}\n"))
+	write(t, filepath.Join(dir, "empty.txt"), []byte("\n\n"))
+	for args, want := range map[string]string{"bad.jsonl": "bad.jsonl: line 2: want a JSON string", "empty.txt": "empty.txt: there is no prompt", "nowhere": "nowhere"} {
+		if r := krait(t, dir, "", "bench", "spec", "stories260k", "--ngram", "--text", args); r.status != 1 || !strings.Contains(r.errors, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+}
+
 func TestBenchUsage(t *testing.T) {
 	dir := t.TempDir()
 	for args, want := range map[string]string{
-		"bench":                                           "neither MODEL nor --shape",
-		"bench spec":                                      "neither MODEL nor --shape",
-		"bench a b":                                       `argument "b"`,
-		"bench stories260k --shape tiny":                  "two models",
-		"bench --shape nosuch":                            "want one of smol135m",
-		"bench --shape tiny --tests tg129":                `"tg129"`,
-		"bench --shape tiny --threads 0":                  "--threads is 0",
-		"bench --shape tiny --runs 0":                     "--runs is 0",
-		"bench --shape tiny --seconds 0":                  "--seconds is 0",
-		"bench --shape tiny --compare vllm":               "--compare",
-		"bench --shape tiny --type q9":                    "--type",
-		"bench spec --shape tiny --synthetic 0.5":         "--synthetic 0.5",
-		"bench spec --shape tiny --synthetic 4 --depth 2": "--synthetic 4",
-		"bench spec --shape tiny --depth -2":              "--depth is -2",
-		"bench spec --shape tiny --draft-shape nosuch":    "--draft-shape",
+		"bench":                                               "neither MODEL nor --shape",
+		"bench spec":                                          "neither MODEL nor --shape",
+		"bench a b":                                           `argument "b"`,
+		"bench stories260k --shape tiny":                      "two models",
+		"bench --shape nosuch":                                "want one of smol135m",
+		"bench --shape tiny --tests tg129":                    `"tg129"`,
+		"bench --shape tiny --threads 0":                      "--threads is 0",
+		"bench --shape tiny --runs 0":                         "--runs is 0",
+		"bench --shape tiny --seconds 0":                      "--seconds is 0",
+		"bench --shape tiny --compare vllm":                   "--compare",
+		"bench --shape tiny --type q9":                        "--type",
+		"bench spec --shape tiny --synthetic 0.5":             "--synthetic 0.5",
+		"bench spec --shape tiny --synthetic 4 --depth 2":     "--synthetic 4",
+		"bench spec --shape tiny --depth -2":                  "--depth is -2",
+		"bench spec --shape tiny --ngram":                     "--ngram goes with --text",
+		"bench spec --shape tiny --ngram --text x":            "random weights",
+		"bench spec stories260k --text x":                     "--text needs --draft",
+		"bench spec stories260k --text x --ngram --depth 3":   "nothing is synthetic",
+		"bench spec stories260k --text x --ngram --prompts 0": "--prompts 0",
+		"bench spec --shape tiny --draft-shape nosuch":        "--draft-shape",
 	} {
 		if r := krait(t, dir, "", strings.Fields(args)...); r.status != 2 || r.out != "" || !strings.Contains(r.errors, want) {
 			t.Errorf("%s: status %d, %q, want %q", args, r.status, r.errors, want)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,19 +13,24 @@ import (
 func benchSpecCommand(u *ui) *cobra.Command {
 	var b benchFlags
 	c := eval.SpecConfig{Depth: -1}
-	var draftShape string
+	var text textFlags
+	var draftShape, plot string
 	cmd := &cobra.Command{
 		Use:                   "spec [MODEL] [flags]",
 		DisableFlagsInUseLine: true,
-		Short:                 "what speculation gains, for a draft that is right as often as you say",
-		Long: `Measure speculation with synthetic acceptance: a draft of random weights proposes tokens, the model verifies them, and how
+		Short:                 "what speculation gains, on your text or for a draft that is right as often as you say",
+		Long: `With --text, measure speculation on real prompts: plain decoding and speculation take turns, prompt by prompt, and measured cost
+decides who guesses how many tokens. Name data sets with --text FILE, guessers with --draft, --self-draft or --ngram.
+
+Otherwise measure speculation with synthetic acceptance: a draft of random weights proposes tokens, the model verifies them, and how
 many of them count as accepted is drawn so that a step yields the asked number of tokens on average. Everything else is real: drafting,
 verification, commit, roll-back, the choice of tokens. Plain decoding and speculation take turns; figures are medians.
 
 The depth is the one that measured times promise to be fastest for a draft of that quality, 0 where none is; --depth sets it.
 "identical" says whether greedy output with the same draft and depth, nothing synthetic, is that of plain decoding.`,
 		Example: `  krait bench spec --shape hybrid1b --synthetic 2.5,3.4
-  krait bench spec stories260k --synthetic 2 --depth 3 --json`,
+  krait bench spec stories260k --synthetic 2 --depth 3 --json
+  krait bench spec smol --text chat.jsonl --text stories.txt --ngram --draft small --plot spec.svg`,
 	}
 	cmd.Args = atMostOne
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -37,6 +44,16 @@ The depth is the one that measured times promise to be fastest for a draft of th
 			if !(mean >= 1) || mean > 8 || c.Depth >= 0 && mean > float64(c.Depth+1) {
 				return usage(cmd, "--synthetic %g: want tokens a step from 1 to 8, and at most one more than --depth", mean)
 			}
+		}
+		if err := text.validate(cmd, b.shape); err != nil {
+			return err
+		}
+		if len(text.files) > 0 {
+			r, err := text.run(cmd, u, &b, args[0])
+			if err != nil {
+				return err
+			}
+			return showSpec(u, r, plot, b.json)
 		}
 		target, err := b.subject(u, args)
 		if err != nil {
@@ -54,36 +71,75 @@ The depth is the one that measured times promise to be fastest for a draft of th
 		if err != nil {
 			return err
 		}
-		if b.json {
-			return u.json(r)
-		}
-		printSpec(u, r)
-		return nil
+		return showSpec(u, r, plot, b.json)
 	}
 	b.flags(cmd, 4)
+	text.flags(cmd)
 	f := cmd.Flags()
 	f.Float64SliceVar(&c.Synthetic, "synthetic", []float64{2.5, 3.4}, "tokens that a step yields on average, a `LIST` with commas")
 	f.IntVar(&c.Depth, "depth", -1, "propose `N` tokens in each step (default: chosen by measured cost)")
+	f.StringVar(&plot, "plot", "", "draw tokens a step, speed-up, acceptance and T(n) into this SVG `FILE`")
 	f.StringVar(&draftShape, "draft-shape", "", "the draft's shape, with the model's vocabulary, by `NAME` (default: one that suits the model)")
 	return cmd
+}
+
+// showSpec prints the report and draws its plot, if there is to be one.
+func showSpec(u *ui, r *eval.SpecReport, plot string, asJSON bool) error {
+	if plot != "" {
+		if err := os.WriteFile(plot, r.Plot(), 0o644); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		return u.json(r)
+	}
+	printSpec(u, r)
+	return nil
 }
 
 // printSpec prints the table for people.
 func printSpec(u *ui, r *eval.SpecReport) {
 	u.print("%s: %s in %s, %s kernels, %d threads\n", r.Shape, millions(r.Parameters), r.Type, r.ISA, r.Threads)
 	if len(r.Rows) > 0 {
-		d := r.Rows[0].Draft
-		u.print("draft %s: %s, %d layers of %d, MLP %d, vocabulary %d; %.2f ms a token\n", d.Name, millions(d.Parameters), d.Layers, d.Hidden, d.MLP, d.Vocabulary, r.DraftMS)
+		if d := r.Rows[len(r.Rows)-1].Draft; d.Layers > 0 {
+			u.print("draft %s: %s, %d layers of %d, MLP %d, vocabulary %d", d.Name, millions(d.Parameters), d.Layers, d.Hidden, d.MLP, d.Vocabulary)
+			if r.DraftMS > 0 {
+				u.print("; %.2f ms a token", r.DraftMS)
+			}
+			u.print("\n")
+		}
 	}
 	u.print("a step of 1, 2, … rows takes")
 	for _, t := range r.StepMS {
-		u.print(" %s", figure(t))
+		if t == 0 {
+			u.print(" –") // not measured
+		} else {
+			u.print(" %s", figure(t))
+		}
 	}
-	u.print(" ms\n\n")
-	rows := [][]string{{"", "tokens/step", "depth", "plain tokens/s", "tokens/s", "speed-up", "identical"}}
+	u.print(" ms\n")
+	if x := r.Rollback; x != nil {
+		u.print("rolling back costs %.1f %% of a step of %d rows; its log takes %d KiB a sequence, copies of the state would take %d KiB\n",
+			100*x.Share, x.Rows, x.LogBytes>>10, x.CopiesByte>>10)
+	}
+	u.print("\n")
+	rows := [][]string{{"", "tokens/step", "depth", "acceptance", "plain tokens/s", "tokens/s", "speed-up", "least", "identical"}}
 	for _, x := range r.Rows {
-		rows = append(rows, []string{x.Name, fmt.Sprintf("%.2f", x.TokensPerStep), fmt.Sprint(x.Depth), figure(x.PlainTokensPerSecond),
-			figure(x.TokensPerSecond), fmt.Sprintf("%.2fx", x.Speedup), fmt.Sprint(x.Identical)})
+		depth, acceptance, least := fmt.Sprint(x.Depth), fmt.Sprintf("%.2f", x.Acceptance), ""
+		if x.LeastSpeedup > 0 {
+			depth, acceptance, least = fmt.Sprintf("%.1f", x.MeanDepth), percents(x.AcceptanceAt), fmt.Sprintf("%.2fx", x.LeastSpeedup)
+		}
+		rows = append(rows, []string{x.Name, fmt.Sprintf("%.2f", x.TokensPerStep), depth, acceptance, figure(x.PlainTokensPerSecond),
+			figure(x.TokensPerSecond), fmt.Sprintf("%.2fx", x.Speedup), least, fmt.Sprint(x.Identical)})
 	}
 	u.table(rows)
+}
+
+// percents writes the first of shares.
+func percents(shares []float64) string {
+	var s []string
+	for _, x := range shares[:min(4, len(shares))] {
+		s = append(s, fmt.Sprintf("%.0f", 100*x))
+	}
+	return strings.Join(s, " ") + " %"
 }

@@ -233,11 +233,9 @@ func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err er
 		return nil, nil, err
 	}
 	if c.corpus != "" && c.request.Speculate > 0 {
-		ids, _, err := target.readText(c.corpus)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--ngram-corpus: %w", err)
+		if c.request.Corpus, err = corpusOf(target, c.corpus); err != nil {
+			return nil, nil, err
 		}
-		c.request.Corpus = engine.NewCorpus(ids)
 	}
 	if c.selfDraft != "" {
 		layers, _ := parseLayers(c.selfDraft) // checkSelfDraft has seen it
