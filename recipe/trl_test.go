@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"krait/autograd"
 	"krait/checkpoint"
 	"krait/data"
 	"krait/internal/golden"
@@ -164,4 +165,33 @@ func TestPPOStepsAsTRL(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSFTStepsAsTRL makes three steps on chosen answers, of which the prompts are given, and wants the weights of TRL's SFTTrainer.
+func TestSFTStepsAsTRL(t *testing.T) {
+	e := openSteps(t)
+	start, err := checkpoint.Load(e.policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pairs, _ := e.pairs()
+	var rows [][]data.Sequence
+	tokens := 0
+	for _, p := range pairs {
+		rows = append(rows, p[:1])
+		tokens += len(p[0].IDs)
+	}
+	m := start.Model
+	s := &training{stage: "sft", out: filepath.Join(t.TempDir(), "out"), config: "", TrainConfig: e.train(tokens), checkpoint: start, report: quiet,
+		profile: new(autograd.Profile), loss: func(t *autograd.Tape, b data.Batch) loss.Total {
+			return loss.CrossEntropy(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets)
+		}}
+	if s.stream, err = s.groups(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.same(t, "sft", m)
+	e.losses(t, "sft.losses", s.out)
 }

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Writes testdata/steps/: three optimiser steps of TRL's DPOTrainer, RewardTrainer and PPOTrainer on tiny Llamas, in float64.
+"""Writes testdata/steps/: three optimiser steps of TRL's SFTTrainer, DPOTrainer, RewardTrainer and PPOTrainer on tiny Llamas, in float64.
 
     VENV/bin/python steps.py            # the VENV of ../README.md with trl 1.12.0; a second run writes the same bytes
 
 testdata/steps/policy and testdata/steps/reward are Hugging Face directories of random weights; reward has a score instead
 of logits. testdata/steps/expected.safetensors: `prompts` and `prompt_lengths` are four prompts laid end to end, likewise
 `chosen` and `rejected`, their answers, and `responses`, those that the policy is taken to have sampled, one of which ends with
-the end-of-text token 2; `margins` of the pairs; `dpo.NAME`, `reward.NAME`, `ppo.NAME`, `value.NAME` the tensor NAME after
-three steps; `dpo.losses`, `reward.losses`, and of PPO's iteration `objective/*` and the first step's `loss/*`.
+the end-of-text token 2; `margins` of the pairs; `sft.NAME` (of the chosen answers), `dpo.NAME`, `reward.NAME`, `ppo.NAME`, `value.NAME` the tensor NAME after
+three steps; `sft.losses`, `dpo.losses`, `reward.losses`, and of PPO's iteration `objective/*` and the first step's `loss/*`.
 
-All four rows are one batch. DPO and reward: AdamW (0.9, 0.999, 1e-8), rate 1e-3 on a cosine to 0 in three steps, gradients clipped at 1. PPO: one iteration of
+All four rows are one batch. SFT, DPO and reward: AdamW (0.9, 0.999, 1e-8), rate 1e-3 on a cosine to 0 in three steps, gradients clipped at 1. PPO: one iteration of
 three epochs, rate 1e-3, no clipping; temperature 0.7, missing_eos_penalty 1, the rest TRL's defaults.
 """
 
@@ -31,7 +31,7 @@ from datasets import Dataset  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast  # noqa: E402
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer  # noqa: E402
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer  # noqa: E402
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer  # noqa: E402
 
 OUT = HERE / "testdata" / "steps"
@@ -80,6 +80,17 @@ def rows():
 
 def weights(prefix, model):
     return {f"{prefix}.{k}": v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def sft(prompts, chosen):
+    model = load(LlamaForCausalLM, "policy")
+    data = Dataset.from_list([{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in zip(prompts, chosen)])
+    with tempfile.TemporaryDirectory() as d:
+        t = SFTTrainer(model=model, args=SFTConfig(output_dir=d, completion_only_loss=True, **COMMON), train_dataset=data, processing_class=tokenizer())
+        t.train()
+    losses = [h["loss"] for h in t.state.log_history if "loss" in h]
+    print("sft", losses)
+    return {**weights("sft", model), "sft.losses": torch.tensor(losses, dtype=torch.float64)}
 
 
 def dpo(prompts, chosen, rejected):
@@ -144,6 +155,7 @@ def main():
     e = {"margins": torch.tensor(margins, dtype=torch.float64)}
     for name, lists in (("prompts", prompts), ("chosen", chosen), ("rejected", rejected), ("responses", responses)):
         e[name], e[name + "_lengths"] = flat(lists), torch.tensor([len(x) for x in lists])
+    e.update(sft(prompts, chosen))
     e.update(dpo(prompts, chosen, rejected))
     e.update(reward(prompts, chosen, rejected, margins))
     e.update(ppo(prompts, responses))
