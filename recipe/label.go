@@ -79,7 +79,7 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	}
 	first, sent := w.next, w.next
 	next := func() (engine.Request, bool) {
-		if sent == c.Count {
+		if sent >= c.Count {
 			return engine.Request{}, false
 		}
 		prompt := prompts[sent%len(prompts)]
