@@ -25,7 +25,7 @@ type Chat struct {
 	Line               int // where its row begins
 }
 
-// Chats iterates over the examples of a file: JSON lines or a JSON array, gzip or not. The form of a row is known by its fields:
+// Chats iterates over the examples of a file: Parquet, JSON lines, a JSON array or plain text, with gzip, zstd or neither. The form of a row is known by its fields:
 //
 //	messages                    a conversation (TRL, UltraChat)
 //	conversations               a conversation with from and value (ShareGPT, OpenHermes)

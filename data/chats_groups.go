@@ -1,6 +1,10 @@
 package data
 
-import "errors"
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+)
 
 // Sequence is token ids, and for each whether it is to be learnt: predicted from those before it.
 type Sequence struct {
@@ -25,61 +29,121 @@ func (s *Sequence) Cut(n int) Sequence {
 	return Sequence{IDs: s.IDs[:n], Learn: s.Learn[:n]}
 }
 
-// Groups deals groups of sequences, which stay together, into batches of about as many tokens as it is told, in a Stream's order. A conversation is a
-// group of one, a pair of answers a group of two. Nothing is cut and nothing padded: each sequence is a run of its own.
+// Groups deals groups of sequences, which stay together, into batches of at most as many tokens as it is told, packed by best fit, in an order that is new in
+// every epoch and depends on the seed alone. A conversation is a group of one, a pair of answers a group of two. Nothing is cut and nothing padded: each
+// sequence is a run of its own, so nothing of one reaches another. A batch is of one epoch.
 type Groups struct {
-	order  Stream
-	groups [][]Sequence
+	source GroupSource
+	tokens int
+	seed   uint64
 	first  int // number of the first group
+	at     Cursor
+	order  []int
+	ends   []int // where in order each batch ends
+	stream bool  // as a Stream deals
 }
 
-// NewGroups returns a stream over the groups, or an error if there are none.
+// GroupSource holds groups of sequences.
+type GroupSource interface {
+	Len() int
+	Size(i int) int         // tokens of group i
+	Group(i int) []Sequence // group i; it panics where the groups can no longer be read
+}
+
+// memory is groups in memory.
+type memory [][]Sequence
+
+func (m memory) Len() int               { return len(m) }
+func (m memory) Group(i int) []Sequence { return m[i] }
+func (m memory) Size(i int) (n int) {
+	for _, s := range m[i] {
+		n += len(s.IDs)
+	}
+	return n
+}
+
+// NewGroups returns a stream over groups in memory, or an error if there are none.
 func NewGroups(groups [][]Sequence, tokens int, seed uint64) (*Groups, error) {
-	if len(groups) == 0 {
+	return NewGroupsOf(memory(groups), tokens, seed)
+}
+
+// NewGroupsOf returns a stream over groups, or an error if there are none.
+func NewGroupsOf(source GroupSource, tokens int, seed uint64) (*Groups, error) {
+	if source.Len() == 0 {
 		return nil, errors.New("the data has no rows to learn from")
 	}
-	g := &Groups{groups: groups, order: Stream{docs: make([]Document, len(groups)), tokens: tokens, seed: seed}}
+	g := &Groups{source: source, tokens: tokens, seed: seed}
 	g.Seek(Cursor{})
 	return g, nil
 }
 
+// LikeStream makes the groups come in the batches in which a Stream deals documents, unpacked, so that both can be compared.
+func (g *Groups) LikeStream() *Groups {
+	g.stream = true
+	g.Seek(g.at)
+	return g
+}
+
 // Cursor returns the place of the next batch.
-func (g *Groups) Cursor() Cursor { return g.order.Cursor() }
+func (g *Groups) Cursor() Cursor { return g.at }
 
 // Epoch returns how often the groups have been dealt, with the part of the pass that is under way.
-func (g *Groups) Epoch() float64 { return g.order.Epoch() }
+func (g *Groups) Epoch() float64 {
+	return float64(g.at.Epoch) + float64(g.at.Position)/float64(len(g.order))
+}
 
 // Seek goes to a place that Cursor returned.
-func (g *Groups) Seek(c Cursor) { g.order.Seek(c) }
+func (g *Groups) Seek(c Cursor) {
+	rng := rand.New(rand.NewPCG(g.seed, uint64(c.Epoch)))
+	g.at = c
+	if g.stream {
+		g.order = rng.Perm(g.source.Len())
+		return
+	}
+	g.order, g.ends = packed(rng.Perm(g.source.Len()), g.source.Size, g.tokens, rng)
+}
 
-// Once makes a batch end where a pass over the groups does, and counts the groups from first.
-func (g *Groups) Once(first int) { g.order.Once, g.first = true, first }
+// CountFrom sets the number of the first group.
+func (g *Groups) CountFrom(first int) { g.first = first }
 
-// Next returns the next batch: at least one group, and as many as fit.
-func (g *Groups) Next() Batch {
+// add appends the group at a place of the order to a batch.
+func (g *Groups) add(b *Batch, position int) {
+	n := g.order[position]
+	for _, s := range g.source.Group(n) {
+		b.addSequence(s)
+	}
+	b.Groups = append(b.Groups, g.first+n)
+	g.at.Position = position + 1
+}
+
+// nextLikeStream takes groups as they come, as many as fit.
+func (g *Groups) nextLikeStream() Batch {
 	var b Batch
 	for {
-		at := &g.order.at
-		if at.Position == len(g.order.order) {
-			if g.order.Once && len(b.Tokens) > 0 {
-				return b
-			}
-			g.Seek(Cursor{Epoch: at.Epoch + 1})
+		if g.at.Position == len(g.order) {
+			g.Seek(Cursor{Epoch: g.at.Epoch + 1})
 		}
-		n := g.order.order[at.Position]
-		size := 0
-		for _, s := range g.groups[n] {
-			size += len(s.IDs)
-		}
-		if len(b.Tokens) > 0 && len(b.Tokens)+size > g.order.tokens {
+		if len(b.Tokens) > 0 && len(b.Tokens)+g.source.Size(g.order[g.at.Position]) > g.tokens {
 			return b
 		}
-		for _, s := range g.groups[n] {
-			b.addSequence(s)
-		}
-		b.Groups = append(b.Groups, g.first+n)
-		at.Position++
+		g.add(&b, g.at.Position)
 	}
+}
+
+// Next returns the next batch.
+func (g *Groups) Next() Batch {
+	if g.stream {
+		return g.nextLikeStream()
+	}
+	if g.at.Position == len(g.order) {
+		g.Seek(Cursor{Epoch: g.at.Epoch + 1})
+	}
+	next, _ := slices.BinarySearch(g.ends, g.at.Position+1)
+	var b Batch
+	for g.at.Position < g.ends[next] {
+		g.add(&b, g.at.Position)
+	}
+	return b
 }
 
 // BatchOf returns sequences laid end to end.

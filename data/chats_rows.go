@@ -10,7 +10,10 @@ import (
 	"io"
 	"iter"
 	"os"
+	"strings"
 	"unicode/utf8"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // RowError is what is wrong with one row of a file. The rows after it can still be read.
@@ -29,7 +32,8 @@ func (e *RowError) Unwrap() error { return e.Err }
 // row is a JSON object whose fields are still unread.
 type row map[string]json.RawMessage
 
-// parsed iterates over what parse makes of a file's rows: JSON lines or one JSON array, compressed with gzip or not. A row that means nothing
+// parsed iterates over what parse makes of a file's rows: Parquet, JSON lines, one JSON array, or plain text (.txt) of which each line is a row's
+// "text"; the latter three compressed with gzip or zstd, or not. Rows are read one after another, whatever the size of the file. A row that means nothing
 // is a *RowError, and the next one follows if the consumer goes on; any other error is the last. locate is told the line of each.
 func parsed[T any](path string, parse func(row) (T, error), locate func(*T, int)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -40,7 +44,7 @@ func parsed[T any](path string, parse func(row) (T, error), locate func(*T, int)
 			return
 		}
 		defer f.Close()
-		err = readRows(f, func(line int, text []byte) bool {
+		err = fileRows(f, func(line int, text []byte) bool {
 			value, err := parseRow(text, parse)
 			if err != nil {
 				return yield(none, &RowError{path, line, err})
@@ -69,15 +73,66 @@ func parseRow[T any](text []byte, parse func(row) (T, error)) (value T, err erro
 	return parse(r)
 }
 
-// readRows calls each with the rows of a file and the lines they begin at, until it returns false.
-func readRows(r io.Reader, each func(line int, text []byte) bool) error {
+// fileRows calls each with the rows of a file as JSON, and the lines they begin at (in Parquet, their numbers), until it returns false.
+func fileRows(f *os.File, each func(line int, text []byte) bool) error {
+	magic := make([]byte, len(parquetMagic))
+	if n, err := f.ReadAt(magic, 0); n == len(magic) && err == nil && string(magic) == parquetMagic {
+		return parquetRows(f, each)
+	}
+	in, err := uncompressed(f)
+	if err != nil {
+		return err
+	}
+	base := f.Name()
+	for _, suffix := range []string{".gz", ".zst"} {
+		base = strings.TrimSuffix(base, suffix)
+	}
+	if strings.HasSuffix(base, ".txt") {
+		return textRows(in, each)
+	}
+	return readRows(in, each)
+}
+
+// textRows makes a row of each line of a text.
+func textRows(in io.Reader, each func(line int, text []byte) bool) error {
+	return lineRows(in, 1, func(line int, text []byte) bool {
+		if !utf8.Valid(text) {
+			return each(line, text) // so that it is refused
+		}
+		j, err := json.Marshal(map[string]string{"text": string(text)})
+		if err != nil {
+			panic(err) // strings have a JSON form
+		}
+		return each(line, j)
+	})
+}
+
+// uncompressed reads through gzip and zstd, which are known by how they begin.
+func uncompressed(r io.Reader) (*bufio.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
-	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+	magic, _ := in.Peek(4)
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		in = bufio.NewReaderSize(z, 64<<10)
+		return bufio.NewReaderSize(z, 64<<10), nil
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, err
+		}
+		return bufio.NewReaderSize(z, 64<<10), nil
+	}
+	return in, nil
+}
+
+// readRows calls each with the rows of JSON text and the lines they begin at, until it returns false.
+func readRows(r io.Reader, each func(line int, text []byte) bool) error {
+	in, err := uncompressed(r)
+	if err != nil {
+		return err
 	}
 	if bom, _ := in.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
 		in.Discard(3)

@@ -18,7 +18,7 @@ type Preference struct {
 	Gap              *float64 // of the scores of both: score_chosen - score_rejected, nil where they are not there
 }
 
-// Preferences iterates over the pairs of a file: JSON lines or a JSON array, gzip or not. chosen and rejected are strings or messages; what
+// Preferences iterates over the pairs of a file: Parquet, JSON lines or a JSON array, with gzip, zstd or neither. chosen and rejected are strings or messages; what
 // comes before them stands in prompt (a string or messages) or in conversations (LLaMA-Factory), or else it is what they have in common
 // (UltraFeedback, HH-RLHF's transcripts). A row that means nothing is a *RowError, and the next one follows if the consumer goes on.
 func Preferences(path string) iter.Seq2[Preference, error] {

@@ -76,7 +76,7 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	if len(groups) == 0 {
 		return rows.unusable(errors.New("no pair is left to learn from"))
 	}
-	report(Event{Stage: "dpo", Note: rows.summary("pairs", groups)})
+	report(Event{Stage: "dpo", Note: rows.summary("pairs", data.InMemory(groups))})
 	var ref *model.Model
 	if c.Ref != "" {
 		if ref, err = loadReference(c.Ref, start); err != nil {
@@ -106,10 +106,10 @@ func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *che
 		}
 		return loss.DPO(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets, b.Lens, of, weigh)
 	}
-	t := &training{stage: "dpo", out: c.Out, config: *c, inputs: append([]string{c.Model, c.Ref}, c.Pairs...), TrainConfig: c.TrainConfig,
+	t := &training{stage: "dpo", out: c.Out, config: *c, inputs: c.rowInputs(c.Pairs, c.Model, c.Ref), TrainConfig: c.TrainConfig,
 		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: figures, profile: new(autograd.Profile), report: report}
 	var err error
-	if t.stream, err = t.groups(groups); err != nil {
+	if t.stream, err = t.groups(data.InMemory(groups)); err != nil {
 		return err
 	}
 	return t.run(ctx)
@@ -117,8 +117,8 @@ func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *che
 
 // pairs reads files of preferences: groups of the chosen answer and the rejected one. kept sees each row before its group is used.
 func (r *textRows) pairs(paths []string, kept func(data.Preference) error) (groups [][]data.Sequence, err error) {
-	for _, path := range paths {
-		err := r.read(path, rowsOf(data.Preferences(path), func(p data.Preference) (int, error) {
+	for _, file := range r.files(paths) {
+		err := r.read(file.path, rowsOf(data.Preferences(file.path), func(p data.Preference) (int, error) {
 			chosen, err := r.encode(p.Chosen)
 			if err != nil {
 				return p.Line, fmt.Errorf("chosen: %w", err)
@@ -127,7 +127,10 @@ func (r *textRows) pairs(paths []string, kept func(data.Preference) error) (grou
 			if err != nil {
 				return p.Line, fmt.Errorf("rejected: %w", err)
 			}
-			if r.fit(&chosen, &rejected) {
+			if !r.fit(&chosen, &rejected) {
+				return p.Line, nil
+			}
+			for range file.copies(p.Line) {
 				if err := kept(p); err != nil {
 					return p.Line, err
 				}

@@ -69,7 +69,7 @@ func Reward(ctx context.Context, c RewardConfig, report Report) error {
 	if len(groups) <= c.HeldOut {
 		return fmt.Errorf("%w: %d are held out", rows.unusable(errors.New("no pair is left to learn from")), c.HeldOut)
 	}
-	report(Event{Stage: "reward", Note: rows.summary("pairs", groups)})
+	report(Event{Stage: "reward", Note: rows.summary("pairs", data.InMemory(groups))})
 	start.Model.ToReward()
 	return c.train(ctx, start, groups, margins, rows.figures(), report)
 }
@@ -92,7 +92,7 @@ func (c *RewardConfig) train(ctx context.Context, start *checkpoint.Checkpoint, 
 	after := func(ctx context.Context) (map[string]float64, error) {
 		return judge(ctx, m, groups[learnt:], c.BatchTokens)
 	}
-	return (&training{stage: "reward", out: c.Out, config: *c, inputs: append([]string{c.Model}, c.Data...), TrainConfig: c.TrainConfig,
+	return (&training{stage: "reward", out: c.Out, config: *c, inputs: c.rowInputs(c.Data, c.Model), TrainConfig: c.TrainConfig,
 		checkpoint: start, stream: stream, loss: lossOf, unit: "pairs", figures: figures, after: after,
 		profile: new(autograd.Profile), report: report}).run(ctx)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +25,10 @@ type RowsConfig struct {
 	DropLong bool   `json:"drop_long"`     // rows longer than the context are left out; otherwise they are cut
 	SkipBad  bool   `json:"skip_bad_rows"` // rows that mean nothing are left out; otherwise the first is an error
 	Date     string `json:"date"`          // the day that templates call today, such as 2026-01-31
+
+	Mixture            map[string]float64 `json:"mixture,omitempty"`             // files beside the others, and how often each of their rows is taken: 0.5 is half of them
+	Decontaminate      []string           `json:"decontaminate,omitempty"`       // evaluation sets: rows that share text with them are left out
+	DecontaminateWords int                `json:"decontaminate_ngram,omitempty"` // words in a row that are shared; 0: 13
 }
 
 // SFTConfig is the configuration of SFT.
@@ -47,31 +53,47 @@ func SFT(ctx context.Context, c SFTConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	var groups [][]data.Sequence
-	for _, path := range c.Data {
-		err := rows.read(path, rowsOf(data.Chats(path), func(r data.Chat) (int, error) {
-			s, err := rows.encode(r)
-			if err == nil && rows.fit(&s) {
-				groups = append(groups, []data.Sequence{s})
-			}
-			return r.Line, err
-		}))
-		if err != nil {
-			return err
-		}
+	store, err := data.NewStore(filepath.Dir(c.Out))
+	if err != nil {
+		return err
 	}
-	report(Event{Stage: "sft", Note: rows.summary("conversations", groups)})
+	defer store.Close()
+	if err := rows.conversations(c.Data, store); err != nil {
+		return err
+	}
+	report(Event{Stage: "sft", Note: rows.summary("conversations", store)})
 	m := start.Model
 	profile := new(autograd.Profile)
 	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
 		return loss.CrossEntropy(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets)
 	}
-	t := &training{stage: "sft", out: c.Out, config: c, inputs: append([]string{c.Model}, c.Data...), TrainConfig: c.TrainConfig,
+	t := &training{stage: "sft", out: c.Out, config: c, inputs: c.rowInputs(c.Data, c.Model), TrainConfig: c.TrainConfig,
 		checkpoint: start, loss: lossOf, figures: rows.figures(), profile: profile, report: report}
-	if t.stream, err = t.groups(groups); err != nil {
+	if t.stream, err = t.groups(store); err != nil {
 		return rows.unusable(err)
 	}
 	return t.run(ctx)
+}
+
+// conversations reads files of conversations and text into a store.
+func (r *textRows) conversations(paths []string, store *data.Store) error {
+	for _, file := range r.files(paths) {
+		err := r.read(file.path, rowsOf(data.Chats(file.path), func(row data.Chat) (int, error) {
+			s, err := r.encode(row)
+			if err == nil && r.fit(&s) {
+				for range file.copies(row.Line) {
+					if err := store.Add(s); err != nil {
+						return row.Line, err
+					}
+				}
+			}
+			return row.Line, err
+		}))
+		if err != nil {
+			return err
+		}
+	}
+	return store.Flush()
 }
 
 // textRows turns rows into sequences and counts what becomes of them.
@@ -81,8 +103,11 @@ type textRows struct {
 	template *chat.Template // nil where the model has none
 	eos      []int32
 	limit    int // tokens of a sequence
+	seed     uint64
+	overlap  *data.Overlap // with evaluation sets; nil: none to look for
 
 	total, bad, cut, dropped int
+	shared                   map[string]int // rows left out by the evaluation set that they share text with
 }
 
 // errNoTemplate says that rows need what the model has not: it is no fault of the row.
@@ -101,7 +126,10 @@ func (c *RowsConfig) start(dir string, t *TrainConfig) (*checkpoint.Checkpoint, 
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &textRows{RowsConfig: *c, eos: start.EOS, limit: t.Context}
+	r := &textRows{RowsConfig: *c, eos: start.EOS, limit: t.Context, seed: t.Seed, shared: map[string]int{}}
+	if err := r.mixed(); err != nil {
+		return nil, nil, err
+	}
 	if limit := start.Model.Config.MaxPositionEmbeddings; limit > 0 {
 		r.limit = min(r.limit, limit)
 	}
@@ -146,7 +174,7 @@ func (r *textRows) read(path string, rows iter.Seq[error]) error {
 		r.total++
 		var bad *data.RowError
 		switch {
-		case err == nil:
+		case err == nil || errors.Is(err, errShared):
 		case !errors.As(err, &bad):
 			if errors.Is(err, errNoTemplate) {
 				err = fmt.Errorf("%s: %w", path, err)
@@ -163,6 +191,12 @@ func (r *textRows) read(path string, rows iter.Seq[error]) error {
 
 // encode turns an example into tokens, of which the answer's are to be learnt.
 func (r *textRows) encode(c data.Chat) (s data.Sequence, err error) {
+	if r.overlap != nil {
+		if set, found := r.overlap.In(c.Text()); found {
+			r.shared[set]++
+			return s, errShared
+		}
+	}
 	if r.AsChat && c.Messages == nil && c.Prompt != "" {
 		c.Messages = []data.Message{{Role: "user", Content: c.Prompt}, {Role: "assistant", Content: strings.TrimLeft(c.Completion, " \n")}}
 		c.Given, c.Completion = 1, ""
@@ -246,19 +280,22 @@ func (r *textRows) fit(group ...*data.Sequence) bool {
 
 // unusable explains why nothing is left of the rows.
 func (r *textRows) unusable(err error) error {
-	return fmt.Errorf("%w: of %d read, %d mean nothing and %d are longer than %d tokens", err, r.total, r.bad, r.dropped, r.limit)
+	return fmt.Errorf("%w: of %d read, %d mean nothing, %d are longer than %d tokens and %d stand in evaluation sets", err, r.total, r.bad, r.dropped, r.limit, r.contaminated())
 }
 
 // summary says what became of the rows.
-func (r *textRows) summary(what string, groups [][]data.Sequence) string {
+func (r *textRows) summary(what string, groups data.GroupSource) string {
 	tokens, learns := 0, 0
-	for _, g := range groups {
-		for _, s := range g {
+	for i := range groups.Len() {
+		for _, s := range groups.Group(i) {
 			tokens += len(s.IDs)
 			learns += s.Learns()
 		}
 	}
-	text := fmt.Sprintf("%d %s of %d tokens, %d of them to be learnt", len(groups), what, tokens, learns)
+	text := fmt.Sprintf("%d %s of %d tokens, %d of them to be learnt", groups.Len(), what, tokens, learns)
+	for _, set := range slices.Sorted(maps.Keys(r.shared)) {
+		text += fmt.Sprintf("; %d left out as they share text with %s", r.shared[set], set)
+	}
 	for _, c := range []struct {
 		n    int
 		what string
@@ -273,5 +310,6 @@ func (r *textRows) summary(what string, groups [][]data.Sequence) string {
 
 // figures are the counts for the record.
 func (r *textRows) figures() map[string]float64 {
-	return map[string]float64{"rows": float64(r.total), "rows_cut": float64(r.cut), "rows_dropped": float64(r.dropped), "rows_bad": float64(r.bad)}
+	return map[string]float64{"rows": float64(r.total), "rows_cut": float64(r.cut), "rows_dropped": float64(r.dropped), "rows_bad": float64(r.bad),
+		"rows_contaminated": float64(r.contaminated())}
 }

@@ -270,20 +270,21 @@ func (t *training) batches() (batches, error) {
 }
 
 // groups makes the stream over groups of sequences; the last ones are held out where some are to be.
-func (t *training) groups(groups [][]data.Sequence) (*data.Groups, error) {
-	n, err := t.heldOut(len(groups))
+func (t *training) groups(groups data.GroupSource) (*data.Groups, error) {
+	n, err := t.heldOut(groups.Len())
 	if err != nil {
 		return nil, err
 	}
+	learnt := groups.Len() - n
 	if n > 0 {
-		held, err := data.NewGroups(groups[len(groups)-n:], t.BatchTokens, t.Seed)
+		held, err := data.NewGroupsOf(data.Part{GroupSource: groups, From: learnt, To: groups.Len()}, t.BatchTokens, t.Seed)
 		if err != nil {
 			return nil, err
 		}
-		held.Once(len(groups) - n)
+		held.CountFrom(learnt)
 		t.held = held
 	}
-	return data.NewGroups(groups[:len(groups)-n], t.BatchTokens, t.Seed)
+	return data.NewGroupsOf(data.Part{GroupSource: groups, From: 0, To: learnt}, t.BatchTokens, t.Seed)
 }
 
 // heldOut returns how many of n rows are held out: not more than half of them.

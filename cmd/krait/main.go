@@ -115,7 +115,7 @@ Results go to standard output, progress and notes to standard error. Exit status
 	}{
 		{"make", []*cobra.Command{demoCommand(u), recipeCommand(u), exampleCommand(u), selectCommand(u), initCommand(u), labelCommand(u), alignCommand(u), distillCommand(u), draftCommand(u), sftCommand(u), rewardCommand(u), ppoCommand(u), dpoCommand(u), preferCommand(u), exportCommand(u), quantizeCommand(u)}},
 		{"use", []*cobra.Command{runCommand(u), generateCommand(u), evalCommand(u), pullCommand(u), listCommand(u), rmCommand(u)}},
-		{"look", []*cobra.Command{runsCommand(u), diffCommand(u), reportCommand(u), showCommand(u), logitsCommand(u), tokenizeCommand(u), detokenizeCommand(u), templateCommand(u), benchCommand(u), envCommand(u)}},
+		{"look", []*cobra.Command{dataCommand(u), runsCommand(u), diffCommand(u), reportCommand(u), showCommand(u), logitsCommand(u), tokenizeCommand(u), detokenizeCommand(u), templateCommand(u), benchCommand(u), envCommand(u)}},
 	} {
 		for _, c := range g.verbs {
 			c.GroupID = g.id

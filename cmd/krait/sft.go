@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,8 +18,8 @@ func sftCommand(u *ui) *cobra.Command {
 	var asJSON bool
 	cmd := verb("sft MODEL", cobra.Command{
 		Short: "fine-tune a model on conversations: what the assistant says is learnt",
-		Long: `Fine-tune a model on conversations or text (cross-entropy on the assistant's tokens alone). A FILE is JSON lines or a
-JSON array, gzip or not. The form of a row is known by its fields: messages; conversations with from and value (ShareGPT);
+		Long: `Fine-tune a model on conversations or text (cross-entropy on the assistant's tokens alone). A FILE is Parquet, JSON lines,
+a JSON array or plain text (.txt, a row a line), with gzip, zstd or neither. The form of a row is known by its fields: messages; conversations with from and value (ShareGPT);
 prompt and completion, strings or messages; instruction, input and output (Alpaca); or text. Conversations need the model's
 chat template; prompts and completions that are strings are plain text, unless --as-chat is given.
 A run that was stopped goes on when the same command is given again, bit for bit.`,
@@ -24,8 +27,11 @@ A run that was stopped goes on when the same command is given again, bit for bit
   krait sft hybrid --data openhermes.json.gz --data mine.jsonl --context 1024 --out tuned`,
 	}, func(cmd *cobra.Command, args []string) error {
 		c.Model = args[0]
-		if err := requireFlags(cmd, "data", "out"); err != nil {
+		if err := requireFlags(cmd, "out"); err != nil {
 			return err
+		}
+		if len(c.Data) == 0 && len(c.Mixture) == 0 {
+			return usage(cmd, "sft: --data FILE is missing")
 		}
 		if err := checkRows(cmd, &c.RowsConfig); err != nil {
 			return err
@@ -54,6 +60,20 @@ func rowFlags(f *pflag.FlagSet, c *recipe.RowsConfig) {
 	f.BoolVar(&c.AsChat, "as-chat", false, "a prompt and an answer that are strings are said by the user and the assistant")
 	f.BoolVar(&c.DropLong, "drop-long", false, "leave out rows that are longer than --context instead of cutting them")
 	f.BoolVar(&c.SkipBad, "skip-bad-rows", false, "leave out rows that mean nothing instead of stopping at the first")
+	f.Func("mixture", "another file and how often each of its rows is taken: `FILE=WEIGHT`, such as chats.jsonl=0.5 for half of them; may be given again", func(s string) error {
+		at := strings.LastIndexByte(s, '=')
+		w, err := strconv.ParseFloat(s[at+1:], 64)
+		if at <= 0 || err != nil {
+			return errors.New("want FILE=WEIGHT")
+		}
+		if c.Mixture == nil {
+			c.Mixture = map[string]float64{}
+		}
+		c.Mixture[s[:at]] = w
+		return nil
+	})
+	f.StringArrayVar(&c.Decontaminate, "decontaminate", nil, "leave out rows that share text with the evaluation set `FILE`; may be given again")
+	f.IntVar(&c.DecontaminateWords, "decontaminate-ngram", 0, "`N` words in a row that are shared text (default: 13)")
 	f.StringVar(&c.Date, "date", "", "the `DAY` that a chat template calls today, such as 2026-01-31")
 }
 
@@ -72,7 +92,7 @@ func checkRows(cmd *cobra.Command, c *recipe.RowsConfig) error {
 	if _, err := time.Parse(time.DateOnly, c.Date); c.Date != "" && err != nil {
 		return usage(cmd, "--date %q: want a day such as 2026-01-31", c.Date)
 	}
-	if f := cmd.Flags().Lookup("crop"); f.Changed && f.Value.String() != "0" {
+	if f := cmd.Flags().Lookup("crop"); f != nil && f.Changed && f.Value.String() != "0" {
 		return usage(cmd, "--crop: conversations cannot begin at a random place")
 	}
 	return nil
