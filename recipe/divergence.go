@@ -66,5 +66,9 @@ func (c *DistillConfig) whole(docs []data.Document) (*data.Groups, error) {
 		}
 		groups[i] = []data.Sequence{s}
 	}
-	return data.NewGroups(groups, c.BatchTokens, c.Seed)
+	stream, err := data.NewGroups(groups, c.BatchTokens, c.Seed)
+	if err != nil {
+		return nil, err
+	}
+	return stream.LikeStream(), nil // the batches of a training with the teacher
 }

@@ -21,7 +21,7 @@ func TestDataInspect(t *testing.T) {
 `))
 	write(t, filepath.Join(dir, "eval.jsonl"), []byte(`{"q":"They played with the big red ball until the sun went down."}`))
 	out := must(t, dir, "data", "inspect", "rows.jsonl", "--model", "teacher", "--skip-bad-rows", "--decontaminate", "eval.jsonl", "--decontaminate-ngram", "8", "--rows", "9")
-	for _, want := range []string{"rows.jsonl:1  13 tokens, 10 to be learnt", "Once upon[ a time there was a cat.", "rows.jsonl:2  left out: completion: nothing in it is to be learnt",
+	for _, want := range []string{"rows.jsonl:1  12 tokens, 9 to be learnt", "Once upon[ a time there was a cat.", "rows.jsonl:2  left out: completion: nothing in it is to be learnt",
 		"rows.jsonl:3  left out: it shares text with an evaluation set", "rows.jsonl:4  left out: it is a conversation, and the model has no chat template", "5, 2 used, 0 of them cut"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
