@@ -109,7 +109,7 @@ func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *che
 	t := &training{stage: "dpo", out: c.Out, config: *c, inputs: c.rowInputs(c.Pairs, c.Model, c.Ref), TrainConfig: c.TrainConfig,
 		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: figures, profile: new(autograd.Profile), report: report}
 	var err error
-	if t.stream, err = t.groups(data.InMemory(groups)); err != nil {
+	if t.stream, err = t.groups(groups); err != nil {
 		return err
 	}
 	return t.run(ctx)

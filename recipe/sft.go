@@ -69,7 +69,7 @@ func SFT(ctx context.Context, c SFTConfig, report Report) error {
 	}
 	t := &training{stage: "sft", out: c.Out, config: c, inputs: c.rowInputs(c.Data, c.Model), TrainConfig: c.TrainConfig,
 		checkpoint: start, loss: lossOf, figures: rows.figures(), profile: profile, report: report}
-	if t.stream, err = t.groups(store); err != nil {
+	if t.stream, err = t.groupsOf(store); err != nil {
 		return rows.unusable(err)
 	}
 	return t.run(ctx)

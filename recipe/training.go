@@ -269,8 +269,13 @@ func (t *training) batches() (batches, error) {
 	return stream, nil
 }
 
-// groups makes the stream over groups of sequences; the last ones are held out where some are to be.
-func (t *training) groups(groups data.GroupSource) (*data.Groups, error) {
+// groups makes the stream over groups of sequences in memory; the last ones are held out where some are to be.
+func (t *training) groups(groups [][]data.Sequence) (*data.Groups, error) {
+	return t.groupsOf(data.InMemory(groups))
+}
+
+// groupsOf is groups for those of any source.
+func (t *training) groupsOf(groups data.GroupSource) (*data.Groups, error) {
 	n, err := t.heldOut(groups.Len())
 	if err != nil {
 		return nil, err
