@@ -120,13 +120,13 @@ type timing struct {
 
 // benchTest is a test on its way.
 type benchTest struct {
-	name      string
-	runs      int
-	run       func(ctx context.Context) (timing, error)
-	cost      func(t timing) (bytes, flops float64) // of a step; nil: run sets limit itself
-	skip      string
-	unlimited bool // no probe of this program says how fast it could be
-	done      []timing
+	name   string
+	runs   int
+	run    func(ctx context.Context) (timing, error)
+	cost   func(t timing) (bytes float64, ops operations) // of a step; nil: run sets limit itself
+	skip   string
+	absent bool // this processor, or the level in use, has no instructions for it
+	done   []timing
 }
 
 // bench is a measurement on its way.
@@ -232,7 +232,7 @@ func (b *bench) time(ctx context.Context, t *benchTest) error {
 	x.waited = waited()
 	before := b.moment
 	b.moment = b.prober.measure()
-	if t.cost != nil && !t.unlimited {
+	if t.cost != nil {
 		x.limit = before.between(b.moment).limit(t.cost(x))
 	}
 	if t.name == "tg128" {
@@ -262,7 +262,7 @@ func (b *bench) report(done, total int, what string) {
 // row returns the medians of a test's runs.
 func (b *bench) row(t *benchTest) BenchRow {
 	r := BenchRow{Test: t.name, ISA: kernel.Level(), Skipped: t.skip, Runs: len(t.done)}
-	if r.Absent = t.name == "gemm_bf16"; r.Absent || len(t.done) == 0 {
+	if r.Absent = t.absent; len(t.done) == 0 {
 		return r
 	}
 	runs := undisturbed(t.done, func(t timing) float64 { return t.waited })
@@ -275,7 +275,7 @@ func (b *bench) row(t *benchTest) BenchRow {
 		return median(list)
 	}
 	seconds := func(t timing) float64 { return t.seconds }
-	if t.name == "gemm_f32" {
+	if strings.HasPrefix(t.name, "gemm") {
 		worstCase(&r, runs)
 		return r
 	}

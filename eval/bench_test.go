@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"krait/kernel"
 	"krait/model"
 	"krait/quant"
 )
@@ -93,8 +94,8 @@ func TestBench(t *testing.T) {
 	for _, row := range r.Rows {
 		names = append(names, row.Test)
 		if row.Test == "gemm_bf16" {
-			if !row.Absent || row.Milliseconds != 0 || row.Skipped == "" {
-				t.Errorf("absent: %+v", row)
+			if row.Absent == kernel.HasBF16() || row.Absent != (row.Skipped != "") || row.Absent == (row.FractionOfLimit > 0) || row.Absent == (len(row.Cases) == 3) {
+				t.Errorf("%+v", row)
 			}
 			continue
 		}
@@ -110,7 +111,52 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestNarrow measures the narrow formats: steps read fewer bytes, and what has no probe has no limit.
+// TestAbsent: a level without instructions for bf16 says so, and gives no figures.
+func TestAbsent(t *testing.T) {
+	level := kernel.Level()
+	defer func() {
+		if err := kernel.SetLevel(level); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := kernel.SetLevel("portable"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Bench(context.Background(), subject(t, "tinydraft"), BenchConfig{Runs: 1, Seconds: 0.01, Tests: []string{"gemm_bf16"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := r.Rows[0]; !x.Absent || x.Skipped == "" || x.FractionOfLimit != 0 || x.Milliseconds != 0 || x.ISA != "portable" || len(r.Probes.Absent) != 4 {
+		t.Errorf("%+v, probes %+v", x, r.Probes)
+	}
+}
+
+// TestLimit: reading or computing, whichever takes longer; formats add up; q8 takes two products.
+func TestLimit(t *testing.T) {
+	r := rates{read: 100, weightsRead: 200, fma: 10, bf16: 20, dot8: 40, dot4: 80}
+	for _, c := range []struct {
+		bytes float64
+		ops   operations
+		want  float64
+	}{
+		{1000, operations{}, 5}, {1000, operations{quant.F32: 100}, 10}, {0, operations{quant.BF16: 100}, 5}, {0, operations{quant.Q8: 40, quant.Q4: 160}, 3},
+	} {
+		if got := r.limit(c.bytes, c.ops); got != c.want {
+			t.Errorf("%+v: %g", c, got)
+		}
+	}
+	w := workOf(subjectAs(t, "tiny", quant.Q8).Model)
+	values := 4 * 2 * 32 * 128.0 // four layers, two heads, whose format is finer
+	if got, want := w.ops[quant.Q8], 4*(float64(w.weights)-values); got != want || w.ops[quant.BF16] != 2*values {
+		t.Errorf("%g operations in q8, want %g; %v", got, want, w.ops)
+	}
+	bytes, ops := w.prompt(3)
+	if bytes != float64(w.bytes-w.headBytes) || ops[quant.Q8] != 3*(w.ops[quant.Q8]-4*1024*128) {
+		t.Errorf("a prompt: %g bytes, %v", bytes, ops)
+	}
+}
+
+// TestNarrow measures the narrow formats: steps read fewer bytes, and everything but training has a limit.
 func TestNarrow(t *testing.T) {
 	last := workOf(subject(t, "tinyhybrid").Model).bytes
 	for _, f := range []quant.Format{quant.BF16, quant.Q8, quant.Q4} {
@@ -124,7 +170,7 @@ func TestNarrow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Type != f.String() || !(r.Rows[1].FractionOfLimit > 0) || r.Rows[2].FractionOfLimit != 0 || r.Rows[3].Skipped == "" {
+		if r.Type != f.String() || !(r.Rows[1].FractionOfLimit > 0) || !(r.Rows[2].FractionOfLimit > 0) || r.Rows[3].Skipped == "" {
 			t.Errorf("%s: %+v", f, r)
 		}
 	}

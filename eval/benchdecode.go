@@ -10,6 +10,7 @@ import (
 
 	"krait/autograd"
 	"krait/engine"
+	"krait/kernel"
 	"krait/model"
 	"krait/quant"
 	"krait/sample"
@@ -18,9 +19,10 @@ import (
 
 // work is what a step multiplies: every matrix but an embedding that is not the head too.
 type work struct {
-	format                    quant.Format
-	weights, head, parameters int // numbers
-	bytes, headBytes          int
+	format              quant.Format
+	weights, parameters int // numbers
+	bytes, headBytes    int
+	ops, headOps        operations // of a row
 }
 
 func workOf(m *model.Model) work {
@@ -29,8 +31,9 @@ func workOf(m *model.Model) work {
 	for name, f := range m.Formats(w.format) {
 		formats[name] = f
 	}
-	w.head = m.Config.VocabSize * m.Config.HiddenSize
-	w.headBytes = w.format.Head().Bytes(m.Config.VocabSize, m.Config.HiddenSize)
+	head := w.format.Head()
+	w.headBytes = head.Bytes(m.Config.HeadRows(), m.Config.HiddenSize)
+	w.headOps[head] = float64(2 * head.Digits() * m.Config.HeadRows() * m.Config.HiddenSize)
 	for name, p := range m.Params {
 		n := tensor.Size(p.Shape)
 		w.parameters += n
@@ -39,22 +42,25 @@ func workOf(m *model.Model) work {
 		case p == m.EmbedTokens && !m.Config.TieWordEmbeddings:
 		default:
 			w.weights += n
-			w.bytes += formats[name].Bytes(p.Shape[0], p.Shape[1])
+			f := formats[name]
+			w.bytes += f.Bytes(p.Shape[0], p.Shape[1])
+			w.ops[f] += float64(2 * f.Digits() * n)
 		}
 	}
 	return w
 }
 
 // step returns the cost of a step of n rows that all become logits.
-func (w work) step(n int) (bytes, flops float64) { return float64(w.bytes), w.flops(n, w.weights) }
+func (w work) step(n int) (bytes float64, ops operations) {
+	return float64(w.bytes), w.ops.times(float64(n))
+}
 
-// flops returns the operations on n rows of so many weights, as far as there is a probe of how fast they can be: those of narrow weights
-// are none yet, so that their limit is that of reading them.
-func (w work) flops(n, weights int) float64 {
-	if w.format != quant.F32 {
-		return 0
+// prompt returns the cost of a step of n rows none of which become logits.
+func (w work) prompt(n int) (bytes float64, ops operations) {
+	for f := range ops {
+		ops[f] = w.ops[f] - w.headOps[f]
 	}
-	return 2 * float64(n) * float64(weights)
+	return float64(w.bytes - w.headBytes), ops.times(float64(n))
 }
 
 // The sizes that the tests have in their names.
@@ -72,7 +78,7 @@ const (
 
 // test sets up a test by name.
 func (b *bench) test(name string) *benchTest {
-	t := &benchTest{name: name, runs: b.Runs, cost: func(t timing) (float64, float64) { return b.work.step(t.tokens) }}
+	t := &benchTest{name: name, runs: b.Runs, cost: func(t timing) (float64, operations) { return b.work.step(t.tokens) }}
 	window := b.model.Config.MaxPositionEmbeddings
 	if window == 0 {
 		window = math.MaxInt
@@ -85,9 +91,12 @@ func (b *bench) test(name string) *benchTest {
 	}
 	switch name {
 	case "gemm_f32":
-		t.run, t.cost = gemmRun, nil
+		t.run, t.cost = gemmRun(productF32), nil
 	case "gemm_bf16":
-		t.skip = "this program has no bf16 products yet"
+		t.run, t.cost = gemmRun(productBF16), nil
+		if t.absent = !kernel.HasBF16(); t.absent {
+			t.skip = "the level " + kernel.Level() + " has no instructions for products of bf16 on this processor"
+		}
 	case "tg128":
 		t.run = b.decodeRun
 		t.skip = tooLong(2 * leastSteps)
@@ -96,17 +105,14 @@ func (b *bench) test(name string) *benchTest {
 		t.skip = tooLong(2 * leastSteps)
 	case "pp512":
 		rows := min(promptRows, window-1)
-		t.unlimited = b.work.format != quant.F32
 		t.run = func(ctx context.Context) (timing, error) { return b.prefillRun(ctx, rows) }
-		t.cost = func(t timing) (float64, float64) {
-			return float64(b.work.bytes - b.work.headBytes), b.work.flops(t.tokens, b.work.weights-b.work.head)
-		}
+		t.cost = func(t timing) (float64, operations) { return b.work.prompt(t.tokens) }
 	case "depth4096":
 		t.run = b.depthRun()
 		t.skip = tooLong(farDepth + b.Runs*farTokens)
-		t.cost = func(t timing) (float64, float64) {
-			bytes, flops := b.work.step(1)
-			return bytes + float64(b.cacheBytes()), flops
+		t.cost = func(t timing) (float64, operations) {
+			bytes, ops := b.work.step(1)
+			return bytes + float64(b.cacheBytes()), ops
 		}
 	case "train2048":
 		b.trainTest(t)

@@ -16,28 +16,48 @@ var gemmShapes = [][3]int{{512, 1536, 576}, {2048, 576, 576}, {1024, 8192, 2048}
 // gemmTime is how long a product is repeated on one core, and on all.
 const gemmTime = 60 * time.Millisecond
 
-// gemmRun times the training shapes: on one core against that core's peak just before and after, and on all cores against one.
-func gemmRun(ctx context.Context) (timing, error) {
-	var t timing
-	for _, s := range gemmShapes {
-		m, n, k := s[0], s[1], s[2]
-		a, b, c := ramp(m*k), ramp(n*k), make([]float32, m*n)
-		x, w := kernel.Operand{Data: a, Stride: k}, kernel.Operand{Data: b, Stride: k, Trans: true}
-		peak := kernel.FMAPeak(fmaProbe)
-		one := fastest(func() { kernel.GemmSeq(c, n, x, w, m, n, k, false) })
-		all := fastest(func() { kernel.Gemm(c, n, x, w, m, n, k, false) })
-		peak = max(peak, kernel.FMAPeak(fmaProbe)) * 1e9
-		flops := 2 * float64(m) * float64(n) * float64(k)
-		g := BenchCase{M: m, N: n, K: k, GFlops: flops / one / 1e9, Milliseconds: 1e3 * one, AllOverOne: one / all}
-		if peak > 0 {
-			g.FractionOfLimit = flops / peak / one
+// product is a kind of matrix product: on one core, on all, and the peak of a core that it is compared with.
+type product struct {
+	one, all func(c []float32, ldc int, a, b kernel.Operand, m, n, k int, accumulate bool)
+	peak     func(d time.Duration) float64
+}
+
+var (
+	productF32  = product{kernel.GemmSeq, kernel.Gemm, kernel.FMAPeak}
+	productBF16 = product{kernel.GemmBF16Seq, kernel.GemmBF16, func(d time.Duration) float64 {
+		return max(kernel.BF16Peak(d), kernel.FMAPeak(d)) // where instructions for bf16 are slow, float32 makes the products
+	}}
+)
+
+// gemmRun returns a test that times the training shapes: on one core against that core's peak just before and after, and on all cores
+// against one.
+func gemmRun(p product) func(ctx context.Context) (timing, error) {
+	return func(ctx context.Context) (timing, error) {
+		var t timing
+		for _, s := range gemmShapes {
+			if err := ctx.Err(); err != nil {
+				return t, err
+			}
+			t.cases = append(t.cases, p.time(s[0], s[1], s[2]))
 		}
-		t.cases = append(t.cases, g)
-		if err := ctx.Err(); err != nil {
-			return t, err
-		}
+		return t, nil
 	}
-	return t, nil
+}
+
+// time measures one shape.
+func (p product) time(m, n, k int) BenchCase {
+	a, b, c := ramp(m*k), ramp(n*k), make([]float32, m*n)
+	x, w := kernel.Operand{Data: a, Stride: k}, kernel.Operand{Data: b, Stride: k, Trans: true}
+	peak := p.peak(fmaProbe)
+	one := fastest(func() { p.one(c, n, x, w, m, n, k, false) })
+	all := fastest(func() { p.all(c, n, x, w, m, n, k, false) })
+	peak = max(peak, p.peak(fmaProbe)) * 1e9
+	flops := 2 * float64(m) * float64(n) * float64(k)
+	g := BenchCase{M: m, N: n, K: k, GFlops: flops / one / 1e9, Milliseconds: 1e3 * one, AllOverOne: one / all}
+	if peak > 0 {
+		g.FractionOfLimit = flops / peak / one
+	}
+	return g
 }
 
 // ramp returns n small numbers.

@@ -3,6 +3,7 @@ package eval
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"unsafe"
 
 	"krait/kernel"
+	"krait/quant"
 )
 
 // BenchProbes are the rates of the machine, measured in the same seconds as the rows: medians over all of them.
@@ -18,29 +20,48 @@ type BenchProbes struct {
 	WeightsReadGBPerSec float64  `json:"read_weights_gb_per_second"` // the same from a buffer as large as the weights: more where a cache holds them
 	FMAGFlops           float64  `json:"fma_gflops"`                 // float32 multiply-adds, all threads together
 	FMAOneCoreGFlops    float64  `json:"fma_one_core_gflops"`        //
-	BF16GFlops          float64  `json:"bf16_gflops,omitempty"`
-	Dot8GOps            float64  `json:"dot8_gops,omitempty"`
-	Dot4GOps            float64  `json:"dot4_gops,omitempty"`
-	ProcessorShare      float64  `json:"processor_share,omitempty"` // of the threads' time that this program got while it asked for all: below 1, others were busy too
-	Absent              []string `json:"absent"`                    // rates that this program or this processor has no instructions for
+	BF16GFlops          float64  `json:"bf16_gflops,omitempty"`      // products of bf16, all threads together
+	Dot8GOps            float64  `json:"dot8_gops,omitempty"`        // products of 8-bit weights and activations, two operations each; a weight of q8 and a row take two
+	Dot4GOps            float64  `json:"dot4_gops,omitempty"`        // the same with nibbles for weights
+	ProcessorShare      float64  `json:"processor_share,omitempty"`  // of the threads' time that this program got while it asked for all: below 1, others were busy too
+	Absent              []string `json:"absent"`                     // rates that the level in use has no instructions for
 	LastLevelCacheBytes int      `json:"last_level_cache_bytes,omitempty"`
 }
 
-// rates is one moment's probes, in units a second.
-type rates struct{ read, weightsRead, fma, fmaOne, share float64 }
+// rates is one moment's probes, in units a second. A rate that the level in use has no instructions for is 0.
+type rates struct{ read, weightsRead, fma, fmaOne, bf16, dot8, dot4, share float64 }
 
-// limit returns the least seconds of work that reads bytes and makes flops operations: architecture's limit(n).
-func (r rates) limit(bytes, flops float64) float64 {
-	t := bytes / max(r.read, r.weightsRead)
-	if r.fma > 0 {
-		t = max(t, flops/r.fma)
+// operations is how many there are with weights of each format.
+type operations [quant.Q4 + 1]float64
+
+// times returns those of n rows, of which o is one's.
+func (o operations) times(n float64) operations {
+	for f := range o {
+		o[f] *= n
 	}
-	return t
+	return o
+}
+
+// of returns the rate of operations with weights of a format. Weights of bf16 can be widened to float32 where that is faster.
+func (r rates) of(f quant.Format) float64 {
+	return [...]float64{quant.F32: r.fma, quant.BF16: max(r.bf16, r.fma), quant.Q8: r.dot8, quant.Q4: r.dot4}[f]
+}
+
+// limit returns the least seconds of work that reads bytes and makes operations: architecture's limit(n).
+func (r rates) limit(bytes float64, ops operations) float64 {
+	seconds := 0.0
+	for f, n := range ops {
+		if rate := r.of(quant.Format(f)); rate > 0 {
+			seconds += n / rate
+		}
+	}
+	return max(bytes/max(r.read, r.weightsRead), seconds)
 }
 
 // between returns the mean of two moments.
 func (r rates) between(s rates) rates {
-	return rates{(r.read + s.read) / 2, (r.weightsRead + s.weightsRead) / 2, (r.fma + s.fma) / 2, (r.fmaOne + s.fmaOne) / 2, (r.share + s.share) / 2}
+	return rates{(r.read + s.read) / 2, (r.weightsRead + s.weightsRead) / 2, (r.fma + s.fma) / 2, (r.fmaOne + s.fmaOne) / 2,
+		(r.bf16 + s.bf16) / 2, (r.dot8 + s.dot8) / 2, (r.dot4 + s.dot4) / 2, (r.share + s.share) / 2}
 }
 
 // How long a probe looks.
@@ -80,8 +101,11 @@ func newProber(weightBytes int) *prober {
 func (p *prober) measure() rates {
 	r := rates{read: p.reader.GBPerSecond(readProbe) * 1e9, fmaOne: kernel.FMAPeak(fmaProbe) * 1e9}
 	start, used := time.Now(), processorTime()
-	r.fma = fmaAll(fmaProbe)
+	r.fma = allCores(kernel.FMAPeak)
 	r.share = min(1, (processorTime()-used).Seconds()/time.Since(start).Seconds()/float64(runtime.GOMAXPROCS(0)))
+	r.bf16 = allCores(kernel.BF16Peak)
+	r.dot8 = allCores(func(d time.Duration) float64 { return kernel.DotPeak(kernel.Q8, d) })
+	r.dot4 = allCores(func(d time.Duration) float64 { return kernel.DotPeak(kernel.Q4, d) })
 	r.weightsRead = r.read
 	if p.buffer != nil {
 		p.read(1) // what a cache can hold is there afterwards
@@ -104,12 +128,12 @@ func (p *prober) read(passes int) float64 {
 	return float64(passes) * 4 * float64(len(p.buffer)) / time.Since(start).Seconds()
 }
 
-// fmaAll returns the operations a second of all threads together.
-func fmaAll(d time.Duration) float64 {
+// allCores returns the operations a second of all threads together that peak tells of one, in 10⁹.
+func allCores(peak func(d time.Duration) float64) float64 {
 	var wg sync.WaitGroup
 	peaks := make([]float64, runtime.GOMAXPROCS(0))
 	for i := range peaks {
-		wg.Go(func() { peaks[i] = kernel.FMAPeak(d) })
+		wg.Go(func() { peaks[i] = peak(fmaProbe) })
 	}
 	wg.Wait()
 	sum := 0.0
@@ -128,12 +152,20 @@ func (p *prober) probes() BenchProbes {
 		}
 		return median(list)
 	}
-	return BenchProbes{
+	x := BenchProbes{
 		ReadGBPerSecond: pick(func(r rates) float64 { return r.read }), WeightsReadGBPerSec: pick(func(r rates) float64 { return r.weightsRead }),
 		ProcessorShare: pick(func(r rates) float64 { return r.share * 1e9 }),
 		FMAGFlops:      pick(func(r rates) float64 { return r.fma }), FMAOneCoreGFlops: pick(func(r rates) float64 { return r.fmaOne }),
-		Absent: []string{"bf16_gflops", "dot8_gops", "dot4_gops"}, LastLevelCacheBytes: p.cache,
+		BF16GFlops: pick(func(r rates) float64 { return r.bf16 }), Dot8GOps: pick(func(r rates) float64 { return r.dot8 }), Dot4GOps: pick(func(r rates) float64 { return r.dot4 }),
+		Absent: []string{}, LastLevelCacheBytes: p.cache,
 	}
+	for name, rate := range map[string]float64{"fma_gflops": x.FMAGFlops, "bf16_gflops": x.BF16GFlops, "dot8_gops": x.Dot8GOps, "dot4_gops": x.Dot4GOps} {
+		if rate == 0 {
+			x.Absent = append(x.Absent, name)
+		}
+	}
+	slices.Sort(x.Absent)
+	return x
 }
 
 // lastLevelCache returns the bytes of the largest cache that the system tells of, or 0.

@@ -40,8 +40,8 @@ func (b *bench) trainTest(t *benchTest) {
 		seconds, share := s.step()
 		return timing{seconds: seconds, tokens: trainRows, steps: 1, share: share}, nil
 	}
-	t.cost = func(timing) (float64, float64) { // the teacher's forward, the student's, and twice that backwards
-		return 0, 8 * trainRows * float64(b.work.weights)
+	t.cost = func(timing) (float64, operations) { // the teacher's forward, the student's, and twice that backwards
+		return 0, b.work.ops.times(4 * trainRows)
 	}
 }
 

@@ -43,6 +43,7 @@ type table struct {
 	peakFlops        float64         // operations in a turn
 	peakBF16         func(turns int) // runs multiply-adds of pairs of bf16, twice the operations; nil: the level has none
 	narrow           [panelFormats]narrow
+	peakDot          [panelFormats]dotPeak
 	stream           func(p []byte) // reads memory
 	mulPanel         func(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool)
 }

@@ -56,7 +56,7 @@ func tableAVX2() *table {
 	t.conv1D = conv1DBy(conv1D2AVX2, conv1D3AVX2, conv1D4AVX2)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX2, conv1DGrad3AVX2, conv1DGrad4AVX2)
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
-	t.narrow, t.residual, t.stream = narrowAVX2(), residualVectors, streamVectorsAVX2
+	t.narrow, t.residual, t.stream, t.peakDot = narrowAVX2(), residualVectors, streamVectorsAVX2, dotPeaksAVX2()
 	return &t
 }
 
@@ -82,6 +82,6 @@ func tableAVX512() *table {
 	t.conv1D = conv1DBy(conv1D2AVX512, conv1D3AVX512, conv1D4AVX512)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX512, conv1DGrad3AVX512, conv1DGrad4AVX512)
 	t.peak, t.peakFlops = peakAVX512, 24*2*16
-	t.narrow, t.residual, t.stream = narrowAVX512(), residualVectors, streamVectorsAVX512
+	t.narrow, t.residual, t.stream, t.peakDot = narrowAVX512(), residualVectors, streamVectorsAVX512, dotPeaksAVX512()
 	return &t
 }

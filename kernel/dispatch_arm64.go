@@ -31,5 +31,6 @@ func tableNEON() *table {
 	t.gemmBF16 = gemmRoundedNEON
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }
 	t.narrow, t.residual = narrowNEON(cpu.ARM64.HasASIMDDP, cpu.ARM64.HasI8MM), residualVectors
+	t.peakDot = dotPeaksNEON(cpu.ARM64.HasASIMDDP)
 	return &t
 }

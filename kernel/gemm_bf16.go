@@ -11,6 +11,11 @@ func GemmBF16(c []float32, ldc int, a, b Operand, m, n, k int, accumulate bool) 
 	active.gemmBF16(c, ldc, a, b, m, n, k, accumulate, true)
 }
 
+// GemmBF16Seq is GemmBF16 on the calling goroutine alone. The bits are the same.
+func GemmBF16Seq(c []float32, ldc int, a, b Operand, m, n, k int, accumulate bool) {
+	active.gemmBF16(c, ldc, a, b, m, n, k, accumulate, false)
+}
+
 // HasBF16 reports whether the level in use has instructions for products of bf16: on some processors twice as many a second as of float32, on
 // others half as many.
 func HasBF16() bool { return active.peakBF16 != nil }

@@ -63,3 +63,17 @@ func (r *Reader) GBPerSecond(d time.Duration) float64 {
 	runtime.KeepAlive(r)
 	return rates[len(rates)/2]
 }
+
+// dotPeak runs turns of ops operations with integers on registers alone.
+type dotPeak struct {
+	run func(turns int)
+	ops float64
+}
+
+// DotPeak returns the Gop/s, two for each product and its sum, that this core reaches with the integers of Q8 or Q4 weights by the sequence of
+// instructions of the level in use, all exact: the limit of their products, of which a weight and a row take Digits. It is 0 for the
+// portable level, and for BF16.
+func DotPeak(f PanelFormat, d time.Duration) float64 {
+	p := active.peakDot[f]
+	return peakRate(p.run, p.ops, d)
+}

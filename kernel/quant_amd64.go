@@ -26,6 +26,18 @@ func narrowAVX512() [panelFormats]narrow {
 	return n
 }
 
+func dotPeaksAVX2() [panelFormats]dotPeak {
+	return [panelFormats]dotPeak{Q8: {peakDot8AVX2, 2 * 8 * 4 * 8}, Q4: {peakDot4AVX2, 2 * 64 * 4 * 8}}
+}
+
+// dotPeaksAVX512 are those of the instructions that narrowAVX512 uses.
+func dotPeaksAVX512() [panelFormats]dotPeak {
+	if !cpu.X86.HasAVX512VNNI {
+		return dotPeaksAVX2()
+	}
+	return [panelFormats]dotPeak{Q8: {peakDot8AVX512, 2 * 24 * 4 * 16}, Q4: {peakDot4AVX512, 2 * 32 * 4 * 16}}
+}
+
 func brainRowVectors(dst []byte, x []float32) {
 	_ = dst[2*len(x)-1]
 	brainRowAVX2(&dst[0], &x[0], len(x))

@@ -19,6 +19,14 @@ func narrowNEON(sdot, usdot bool) [panelFormats]narrow {
 	return n
 }
 
+// dotPeaksNEON are those of the instructions that narrowNEON uses.
+func dotPeaksNEON(sdot bool) [panelFormats]dotPeak {
+	if !sdot {
+		return [panelFormats]dotPeak{Q8: {peakDot8LongNEON, 2 * 16 * 8}, Q4: {peakDot4LongNEON, 2 * 16 * 8}}
+	}
+	return [panelFormats]dotPeak{Q8: {peakDot8DotNEON, 2 * 24 * 4 * 4}, Q4: {peakDot4DotNEON, 2 * 32 * 4 * 4}}
+}
+
 func brainRowVectors(dst []byte, x []float32) {
 	_ = dst[2*len(x)-1]
 	brainRowNEON(&dst[0], &x[0], len(x))

@@ -2,11 +2,11 @@ package kernel
 
 import "math"
 
-// digits is the number of rows of activations for a row of x. With Q8 weights the error of 8-bit activations would be most of a product's, so
+// Digits is the number of rows of activations for a row of x, and so of integer products for a weight and a row. With Q8 weights the error of 8-bit activations would be most of a product's, so
 // they get 16: the second row is, rounded in the same way, what the first left over. A panel is multiplied with both in one pass over it,
 // as with two rows of x, and the two sums are added at the end; so a row's bits still depend on no other row. The scales of a group's
 // digits are their own, and no sum of integers grows.
-func (f PanelFormat) digits() int {
+func (f PanelFormat) Digits() int {
 	if f == Q8 {
 		return 2
 	}
@@ -16,7 +16,7 @@ func (f PanelFormat) digits() int {
 // prepareRow writes a row of x, whose length is a multiple of 64, as its digits, ldact bytes apart.
 func (j *quantJob) prepareRow(act []byte, x []float32) {
 	j.activations(act, x)
-	if j.format.digits() == 1 {
+	if j.format.Digits() == 1 {
 		return
 	}
 	s := packScratch.get()

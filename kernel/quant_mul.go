@@ -243,7 +243,7 @@ func (j *quantJob) start(products []QuantProduct, x []float32, ldx, rows int) {
 	if j.ldact/cacheLine%2 == 0 {
 		j.ldact += cacheLine // an odd number of lines, so that rows spread over the cache
 	}
-	at := j.ldact / 4 * rows * j.format.digits()
+	at := j.ldact / 4 * rows * j.format.Digits()
 	j.actStore = grow(j.actStore, at+len(products)*rows*width)
 	j.act = bytesOf(j.actStore[:at])
 	j.parts, j.panels = j.parts[:0], 0
@@ -276,7 +276,7 @@ func (j *quantJob) prepare() {
 }
 
 func (j *quantJob) prepareRows(lo, hi int) {
-	whole, digits := j.k/superblock*superblock, j.format.digits()
+	whole, digits := j.k/superblock*superblock, j.format.Digits()
 	for r := lo; r < hi; r++ {
 		x, act := j.x[r*j.ldx:][:j.k], j.act[r*digits*j.ldact:]
 		if whole > 0 {
@@ -306,7 +306,7 @@ func (j *quantJob) products(lo, hi int) {
 
 // part computes the columns of panels lo…hi of one matrix.
 func (j *quantJob) part(m *quantPart, lo, hi int) {
-	if j.format.digits() > 1 {
+	if j.format.Digits() > 1 {
 		j.finePart(m, lo, hi)
 		return
 	}

@@ -752,6 +752,16 @@ func panelBF16AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
 	}
 }
 
+// peakDot8AVX512 runs n turns of 24 times 4 products in each of 16 lanes
+//
+//go:noescape
+func peakDot8AVX512(n int)
+
+// peakDot4AVX512 runs n turns of 32 times 4 products in each of 16 lanes, nibbles of 4 vectors for 8 rows
+//
+//go:noescape
+func peakDot4AVX512(n int)
+
 // streamAVX512 reads n bytes from p, a multiple of 512
 //
 //go:noescape
@@ -1099,6 +1109,16 @@ func residualRowAVX2(dst, x *float32, act *byte, groups int)
 //
 //go:noescape
 func brainRowAVX2(dst *byte, x *float32, n int)
+
+// peakDot8AVX2 runs n turns of 8 times 4 products in each of 8 lanes, weights of 2 vectors for 4 rows
+//
+//go:noescape
+func peakDot8AVX2(n int)
+
+// peakDot4AVX2 runs n turns of 64 times 4 products in each of 8 lanes, nibbles of 8 vectors for 4 rows
+//
+//go:noescape
+func peakDot4AVX2(n int)
 
 // streamAVX2 reads n bytes from p, a multiple of 512
 //

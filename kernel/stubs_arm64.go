@@ -455,3 +455,23 @@ func residualRowNEON(dst, x *float32, act *byte, groups int)
 //
 //go:noescape
 func brainRowNEON(dst *byte, x *float32, n int)
+
+// peakDot8DotNEON runs n turns of 24 times 4 products in each of 4 lanes
+//
+//go:noescape
+func peakDot8DotNEON(n int)
+
+// peakDot4DotNEON runs n turns of 32 times 4 products in each of 4 lanes, nibbles of 4 vectors for 4 rows
+//
+//go:noescape
+func peakDot4DotNEON(n int)
+
+// peakDot8LongNEON runs n turns of 16 times 8 products in 4 lanes
+//
+//go:noescape
+func peakDot8LongNEON(n int)
+
+// peakDot4LongNEON runs n turns of 16 times 8 products in 4 lanes, nibbles of a vector for a row
+//
+//go:noescape
+func peakDot4LongNEON(n int)

@@ -51,6 +51,14 @@ func (f Format) Head() Format {
 	return f
 }
 
+// Digits returns the number of products that a weight and a row take.
+func (f Format) Digits() int {
+	if f == F32 {
+		return 1
+	}
+	return f.panels().Digits()
+}
+
 // Values returns the format of the projections that make attention's values in a model of format f: they are a fortieth of SmolLM2's weights
 // and, of the matrices that are alike, the cause of a third of q8's divergence and a fifth of q4's, so they are one format finer.
 func (f Format) Values() Format {

@@ -30,6 +30,7 @@ func generate() map[string]string {
 		g.rope()
 		g.scans()
 		g.quantPanels()
+		g.dotPeaks()
 		g.stream()
 	}
 	g.rope4()
@@ -41,6 +42,7 @@ func generate() map[string]string {
 	arm.rope()
 	arm.neonScans()
 	arm.neonQuant()
+	arm.neonDotPeaks()
 	return map[string]string{
 		"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations(), "kernel_arm64.s": arm.assembly(), "stubs_arm64.go": arm.declarations(),
 	}
