@@ -110,7 +110,7 @@ func (t *tally) weight() float64 {
 // record is what an engine knows of one source.
 type record struct {
 	tally
-	token, catchUp timing // of one proposed token, and of one that the source has to see first
+	token, catchUp timing // of one proposed token, and of one that the source has to see first, in units
 	deepest        int    // proposal so far
 	first          float64
 	second         tally // how often the second candidate was right where the first was not
@@ -131,12 +131,13 @@ func (c *costs) record(k sourceKey) *record {
 
 // offer is what one source could propose for a sequence in the next step.
 type offer struct {
-	source   source
-	record   *record
-	seen     *tally // in this request
-	most     int    // tokens
-	behind   int    // tokens that the source has to see first
-	branches bool   // it can give a second candidate for the first token
+	source         source
+	record         *record
+	seen           *tally  // in this request
+	most           int     // tokens
+	behind         int     // tokens that the source has to see first
+	branches       bool    // it can give a second candidate for the first token
+	token, catchUp float64 // seconds of one token of it, and of one of behind; plan fills them in
 }
 
 // choice is the outcome: offer number i proposes k tokens, with a branch also a second candidate for the first. k = 0 is plain decoding.
@@ -159,7 +160,7 @@ func (o *offer) reach(i int, reach, accept float64) (float64, float64) {
 //	rate = (B + Σ gains) / (T(B + rows) + Σ time of proposing)
 //
 // for B sequences, where the gain of a row is the probability that its token and all before it are accepted, and T is measured. What was
-// not tried is judged by its neighbours, and a proposal is at most twice as long as any before, so growing is cheap. Where no
+// not tried is judged by its neighbours, and a proposal is at most twice as long as any of its source or any measured before, so growing is cheap. Where no
 // plan is better than plain decoding, sources are tried now and then, for a share of the time that does not matter. Sources of which little is
 // known take part in plans as long as proposals have not lost more than that.
 func (c *costs) plan(plan []choice, sequences [][]offer) {
@@ -170,6 +171,13 @@ func (c *costs) plan(plan []choice, sequences [][]offer) {
 	s := c.of(b)
 	if s.times[0].n < warmRounds || s.round-s.times[0].round >= remeasure {
 		return
+	}
+	unit := c.unit()
+	for _, offers := range sequences {
+		for j := range offers {
+			o := &offers[j]
+			o.token, o.catchUp = o.record.token.seconds*unit, o.record.catchUp.seconds*unit
+		}
 	}
 	plain := float64(b) / s.times[0].seconds
 	overdrawn := c.saved < -credit*c.seconds-s.times[0].seconds
@@ -203,11 +211,12 @@ func (c *costs) plan(plan []choice, sequences [][]offer) {
 // best returns the number of tokens of an offer with the highest rate if the other sequences of b decode plainly.
 func (s *steps) best(o *offer, b int) (best int, rate float64) {
 	gain, reach, accept := 0.0, 1.0, o.record.first
-	late := float64(o.behind) * o.record.catchUp.seconds / horizon
-	for k := 1; k <= min(o.most, 2*o.record.deepest); k++ {
+	late := float64(o.behind) * o.catchUp / horizon
+	measured := max(1, len(s.times)-1)
+	for k := 1; k <= min(o.most, 2*o.record.deepest, 2*measured); k++ {
 		reach, accept = o.reach(k-1, reach, accept)
 		gain += reach
-		if r := (float64(b) + gain) / (s.time(k) + late + float64(k)*o.record.token.seconds); r > rate {
+		if r := (float64(b) + gain) / (s.time(k) + late + float64(k)*o.token); r > rate {
 			best, rate = k, r
 		}
 	}
@@ -229,7 +238,7 @@ func (s *steps) branches(o *offer, k int) bool {
 		gain += reach
 	}
 	right := (1 - first) * o.record.second.at(0, secondGuess, 1)
-	own := float64(k) * o.record.token.seconds
+	own := float64(k) * o.token
 	without := (1 + gain) / (s.time(k) + own)
 	with := (1 + gain + right) / (s.time(k+1) + s.branch.seconds + right*(s.time(k+1)-s.time(k)) + own)
 	return with > without*margin
@@ -247,11 +256,11 @@ func (s *steps) balance(sequences [][]offer, plan []choice) (rate float64) {
 			continue
 		}
 		o := &sequences[i][p.i]
-		cost := float64(o.behind) * o.record.catchUp.seconds / horizon
+		cost := float64(o.behind) * o.catchUp / horizon
 		reach, accept := 1.0, o.record.first
 		for j := range p.k {
 			reach, accept = o.reach(j, reach, accept)
-			rows = append(rows, row{i, reach, cost + o.record.token.seconds})
+			rows = append(rows, row{i, reach, cost + o.token})
 			cost = 0
 		}
 	}
@@ -289,7 +298,7 @@ func (s *steps) tryOne(sequences [][]offer, plan []choice) {
 			o := &offers[j]
 			k := min(o.most, probeDepth)
 			o.record.idle++
-			loss := s.time(k) - s.times[0].seconds + float64(k)*o.record.token.seconds + float64(o.behind)*o.record.catchUp.seconds
+			loss := s.time(k) - s.times[0].seconds + float64(k)*o.token + float64(o.behind)*o.catchUp
 			if k > 0 && o.record.idle > o.record.wait && loss <= probeShare*s.probe {
 				o.record.idle, o.record.wait = 0, min(2*o.record.wait, longestWait)
 				s.probe = 0
@@ -323,7 +332,7 @@ func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
 		for len(s.times) <= rows {
 			s.times = append(s.times, timing{})
 		}
-		s.times[rows].add(t.Seconds(), s.round)
+		s.measured(rows, t.Seconds())
 	}
 	c.seconds += t.Seconds()
 	if rows == 0 {
@@ -333,15 +342,43 @@ func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
 	}
 }
 
+// measured takes in the time of a step of so many more rows than sequences. Where it is news, the machine has become slower or faster, for other
+// steps too: what was measured before keeps its proportions. More rows never take less time.
+func (s *steps) measured(rows int, seconds float64) {
+	x := &s.times[rows]
+	before, known := x.seconds, x.n >= warmRounds
+	x.add(seconds, s.round)
+	for i := range s.times {
+		y := &s.times[i]
+		if known && i != rows {
+			y.seconds *= x.seconds / before
+		}
+		if i < rows {
+			y.seconds = min(y.seconds, x.seconds)
+		} else if y.n > 0 {
+			y.seconds = max(y.seconds, x.seconds)
+		}
+	}
+}
+
+// unit returns the time in whose terms proposing is measured, so that the machine's changes of speed are its changes too: that of a plain step.
+func (c *costs) unit() float64 {
+	if t := c.of(1).times[0]; t.n > 0 {
+		return t.seconds
+	}
+	return 1
+}
+
 // proposed takes in the time in which a source proposed k tokens, and that in which it saw behind others first.
 func (c *costs) proposed(r *record, k int, t time.Duration, behind int, late time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seconds += t.Seconds() + late.Seconds()
 	c.saved -= t.Seconds() + late.Seconds()
-	r.token.add(t.Seconds()/float64(k), 0)
+	unit := c.unit()
+	r.token.add(t.Seconds()/float64(k)/unit, 0)
 	if behind > 0 {
-		r.catchUp.add(late.Seconds()/float64(behind), 0)
+		r.catchUp.add(late.Seconds()/float64(behind)/unit, 0)
 	}
 }
 

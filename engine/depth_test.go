@@ -17,6 +17,8 @@ type machine struct {
 	tokens   int
 	proposed int
 	branched int
+	fickle   bool    // its speed changes now and then
+	slow     float64 // what is measured takes so many times as long
 }
 
 func newMachine(step func(b, rows int) float64, hiccups float64, stream uint64) *machine {
@@ -27,6 +29,10 @@ func newMachine(step func(b, rows int) float64, hiccups float64, stream uint64) 
 func (m *machine) takes(t float64) time.Duration {
 	m.now += t
 	t *= 1 + 0.05*m.rng.Float64()
+	if m.fickle && m.rng.IntN(60) == 0 {
+		m.slow = 1 + 3*m.rng.Float64()
+	}
+	t *= max(1, m.slow)
 	if m.rng.Float64() < m.hiccups {
 		t *= 1 + 8*m.rng.Float64()
 	}
@@ -163,7 +169,11 @@ func TestWorstCase(t *testing.T) {
 				return says
 			}
 			m.run(100, 16, s)
-			if rate := float64(m.tokens) / m.now; rate < 0.97 {
+			least := 0.97
+			if request < 4 { // eleven sources are tried in the first few hundred tokens
+				least = 0.92
+			}
+			if rate := float64(m.tokens) / m.now; rate < least {
 				t.Errorf("rows that cost %g, after %d requests: %.3f times plain decoding", row, request+1, rate)
 			}
 		}
@@ -184,7 +194,7 @@ func TestDepthRecovers(t *testing.T) {
 // TestBestSource has two sources, each better in its turn.
 func TestBestSource(t *testing.T) {
 	m := newMachine(linear(0.05), 0, 15)
-	s := &sequence{guessers: []guesser{{fromText + 3, 0, 0, 0.95, 0}, {fromModel, 0.1, 0.001, 0.8, 0}}}
+	s := &sequence{guessers: []guesser{{fromText + 3, 0, 0, 0.95, 0}, {fromModel, 0.1, 0.001, 0.95, 0}}}
 	turn := 0
 	s.says = func() []bool { turn++; return []bool{turn%40 < 20, true} }
 	m.run(400, 16, s)
@@ -239,6 +249,23 @@ func TestBranches(t *testing.T) {
 		m.branched = 0
 		if m.run(200, 8, s); (m.branched > 100) != c.want {
 			t.Errorf("%+v: %d branches in 200 rounds", c, m.branched)
+		}
+	}
+}
+
+// TestFickleMachine: on a machine whose speed changes by a factor of up to four every few dozen rounds, a useless draft costs little, and a good
+// one is used.
+func TestFickleMachine(t *testing.T) {
+	for stream := range uint64(5) {
+		for _, c := range []struct{ accept, rate float64 }{{0.02, 0.96}, {0.9, 2.5}} {
+			m := newMachine(linear(0.05), 0.01, 30+stream)
+			m.fickle = true
+			for range 10 {
+				m.run(200, 12, &sequence{guessers: []guesser{{fromModel, 0.2 * (1 - c.accept), 0.01, c.accept, 0.2}}})
+			}
+			if rate := float64(m.tokens) / m.now; rate < c.rate {
+				t.Errorf("acceptance %g: %.3f times plain decoding", c.accept, rate)
+			}
 		}
 	}
 }
