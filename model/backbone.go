@@ -81,10 +81,7 @@ func (m *BackboneMamba) Forward(t *autograd.Tape, u *tensor.Tensor, b *layout, l
 	if m.ALog.Grad != nil {
 		rates = nil
 	}
-	rows := []*tensor.Tensor{x, m.DtProj.Forward(t, dbc[0]), dbc[1], dbc[2]}
-	y := b.mixed(t, layer, inner, rows, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
-		return autograd.SelectiveScan(t, xs[0], xs[1], xs[2], xs[3], m.DtBias, m.ALog, m.D, rates, m.shape, l.scanRuns(layer))
-	})
+	y := b.scanned(t, layer, x, m.DtProj.Forward(t, dbc[0]), dbc[1], dbc[2], scanWeights{m.DtBias, m.ALog, m.D, rates, m.shape})
 	return m.OutProj.Forward(t, autograd.SwiGLU(t, xz[1], y))
 }
 

@@ -12,16 +12,6 @@ import (
 // that keeps a stack of state tiles would read a state once for all branches; but with one kind of arithmetic the rows are exact by
 // construction, and the branches that pay are few and short.)
 
-// branches reports whether a run of the batch rewinds.
-func (l *layout) branches() bool {
-	for _, r := range l.runs {
-		if r.Rewind > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // start returns the position of the first row of run i.
 func (b *Batch) start(i int) int {
 	r := b.Runs[i]
@@ -48,12 +38,9 @@ func (m *Model) checkRun(b *Batch, i int) {
 	}
 }
 
-// mixed returns what mix makes of the rows xs and runs, (rows, cols): all at once, or, where the batch has branches, pass by pass. part
-// returns the part of a layer's state that is rewound before.
+// mixed returns what mix makes of the rows xs and runs of a batch with branches, (rows, cols), pass by pass. part returns the part of a layer's
+// state that is rewound before.
 func (l *layout) mixed(t *autograd.Tape, layer, cols int, xs []*tensor.Tensor, part func(layerState) rewinder, mix func(xs []*tensor.Tensor, l *layout) *tensor.Tensor) *tensor.Tensor {
-	if !l.branches() {
-		return mix(xs, l)
-	}
 	y := t.New(xs[0].Rows(), cols)
 	row := 0
 	for first := 0; first < len(l.runs); {
@@ -95,7 +82,27 @@ func recurrence(s layerState) rewinder {
 
 // convolved is the causal convolution of a Mamba layer.
 func (l *layout) convolved(t *autograd.Tape, layer int, x, weight, bias *tensor.Tensor) *tensor.Tensor {
+	if !l.branches {
+		return autograd.Conv1D(t, x, weight, bias, l.convRuns(layer))
+	}
 	return l.mixed(t, layer, x.Cols(), []*tensor.Tensor{x}, window, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
 		return autograd.Conv1D(t, xs[0], weight, bias, l.convRuns(layer))
+	})
+}
+
+// scanWeights are what a Mamba1 scan has beside its rows.
+type scanWeights struct {
+	dtBias, aLog, d *tensor.Tensor
+	rates           []float32
+	shape           autograd.ScanShape
+}
+
+// scanned is the scan of a Mamba1 layer over rows of x, Δ, B and C.
+func (l *layout) scanned(t *autograd.Tape, layer int, x, dt, b, c *tensor.Tensor, w scanWeights) *tensor.Tensor {
+	if !l.branches {
+		return autograd.SelectiveScan(t, x, dt, b, c, w.dtBias, w.aLog, w.d, w.rates, w.shape, l.scanRuns(layer))
+	}
+	return l.mixed(t, layer, w.shape.Dim(), []*tensor.Tensor{x, dt, b, c}, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+		return autograd.SelectiveScan(t, xs[0], xs[1], xs[2], xs[3], w.dtBias, w.aLog, w.d, w.rates, w.shape, l.scanRuns(layer))
 	})
 }

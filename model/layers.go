@@ -144,10 +144,16 @@ func (a *Attention) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer
 		k = autograd.HeadRMSNorm(t, k, a.KNorm.Weight, a.heads.K, a.KNorm.Eps)
 	}
 	q, k = autograd.Rope(t, q, b.cos, b.sin, a.heads.H), autograd.Rope(t, k, b.cos, b.sin, a.heads.K)
-	y := b.mixed(t, layer, a.heads.H*a.heads.P, []*tensor.Tensor{q, k, v}, keysAndValues, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+	return a.OProj.Forward(t, a.attend(t, q, k, v, b, layer))
+}
+
+func (a *Attention) attend(t *autograd.Tape, q, k, v *tensor.Tensor, b *layout, layer int) *tensor.Tensor {
+	if !b.branches {
+		return autograd.Attend(t, q, k, v, a.heads, b.attendRuns(layer))
+	}
+	return b.mixed(t, layer, a.heads.H*a.heads.P, []*tensor.Tensor{q, k, v}, keysAndValues, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
 		return autograd.Attend(t, xs[0], xs[1], xs[2], a.heads, l.attendRuns(layer))
 	})
-	return a.OProj.Forward(t, y)
 }
 
 func (a *Attention) linears() []*Linear { return []*Linear{a.QProj, a.KProj, a.VProj, a.OProj} }
@@ -224,15 +230,22 @@ func (m *Mamba2) Forward(t *autograd.Tape, x *tensor.Tensor, b *layout, layer in
 	if m.expand != nil {
 		xbc = autograd.Columns(t, xbc, m.expand)
 	}
-	y := b.mixed(t, layer, inner, []*tensor.Tensor{xbc, dt}, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
-		return autograd.SSD(t, xs[0], xs[1], m.DtBias, m.ALog, m.D, m.shape, l.ssdRuns(layer))
-	}) // (rows, d_inner)
+	y := m.scan(t, xbc, dt, b, layer) // (rows, d_inner)
 	if m.NormWeight != nil {
 		y = autograd.GatedRMSNorm(t, y, z, m.NormWeight, m.normGroups, m.normEps)
 	} else {
 		y = autograd.SwiGLU(t, z, y)
 	}
 	return m.OutProj.Forward(t, y)
+}
+
+func (m *Mamba2) scan(t *autograd.Tape, xbc, dt *tensor.Tensor, b *layout, layer int) *tensor.Tensor {
+	if !b.branches {
+		return autograd.SSD(t, xbc, dt, m.DtBias, m.ALog, m.D, m.shape, b.ssdRuns(layer))
+	}
+	return b.mixed(t, layer, m.shape.H*m.shape.P, []*tensor.Tensor{xbc, dt}, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
+		return autograd.SSD(t, xs[0], xs[1], m.DtBias, m.ALog, m.D, m.shape, l.ssdRuns(layer))
+	})
 }
 
 func (m *Mamba2) linears() []*Linear { return []*Linear{m.InProj, m.OutProj} }

@@ -53,10 +53,7 @@ func (m *Mamba1) Forward(t *autograd.Tape, u *tensor.Tensor, b *layout, layer in
 		x = autograd.Columns(t, x, m.repeat)
 	}
 	dt := m.DtProj.Forward(t, m.DtProjDown.Forward(t, u))
-	rows := []*tensor.Tensor{x, dt, m.BProj.Forward(t, u), m.CProj.Forward(t, u)}
-	y := b.mixed(t, layer, m.shape.Dim(), rows, recurrence, func(xs []*tensor.Tensor, l *layout) *tensor.Tensor {
-		return autograd.SelectiveScan(t, xs[0], xs[1], xs[2], xs[3], m.DtBias, m.ALog, m.D, m.frozenRates(), m.shape, l.scanRuns(layer))
-	})
+	y := b.scanned(t, layer, x, dt, m.BProj.Forward(t, u), m.CProj.Forward(t, u), scanWeights{m.DtBias, m.ALog, m.D, m.frozenRates(), m.shape})
 	return m.OutProj.Forward(t, autograd.SwiGLU(t, m.InProjZ.Forward(t, u), y))
 }
 

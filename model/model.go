@@ -260,6 +260,7 @@ func (m *Model) Train(trainable func(name string) bool) {
 type layout struct {
 	runs     []Run
 	cos, sin []float32 // (rows, head_dim/2)
+	branches bool      // a run rewinds
 	passing  bool      // the runs below are of one layer at a time, since no gradient will ask for them again
 	attend   []autograd.AttendRun
 	conv     []autograd.ConvRun
@@ -281,17 +282,18 @@ func runsOf[T any](l *layout, kept *[]T) []T {
 }
 
 func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
-	total := 0
+	total, branches := 0, false
 	for i, r := range b.Runs {
 		m.checkRun(&b, i)
 		total += r.Len
+		branches = branches || r.Rewind > 0
 	}
 	if total != len(b.Tokens) {
 		panic(fmt.Sprintf("model: runs of %d tokens in a batch of %d", total, len(b.Tokens)))
 	}
 	half := m.Config.HeadDim / 2
 	l := layouts.Get().(*layout)
-	l.runs, l.cos, l.sin, l.passing = b.Runs, t.Scratch(total*half), t.Scratch(total*half), t.Forgets()
+	l.runs, l.cos, l.sin, l.branches, l.passing = b.Runs, t.Scratch(total*half), t.Scratch(total*half), branches, t.Forgets()
 	row := 0
 	for i, r := range b.Runs {
 		pos := b.start(i)
