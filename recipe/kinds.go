@@ -144,9 +144,13 @@ func pointers(list []string) []*string {
 	return p
 }
 
-// content is the file that tells a reference's content: labels are a directory with one file.
+// content is the file or directory that tells a reference's content, "" where there is none: labels are a directory with one file, a rule is in this
+// program or a file of words.
 func (r ref) content(path string) string {
-	if r.role == labels {
+	switch {
+	case path == "" || r.role == rewardOf && IsRule(path):
+		return ruleFile(path)
+	case r.role == labels:
 		return filepath.Join(path, labelsFile)
 	}
 	return path

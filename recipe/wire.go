@@ -119,7 +119,9 @@ func (r *Recipe) missing() error {
 			}
 		}
 		for _, f := range sl.refs {
-			check(f.key, *f.field)
+			if f.content(*f.field) != "" {
+				check(f.key, strings.TrimPrefix(*f.field, rulePrefix))
+			}
 		}
 		for _, f := range sl.files {
 			check("data", *f)

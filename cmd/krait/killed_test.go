@@ -31,6 +31,7 @@ stages:
 - {stage: sft, model: distill, data: chats.jsonl, num_train_epochs: 2, save_total_limit: 3}
 - {stage: reward, model: sft, data: pairs.jsonl, steps: 20, eval_steps: 0, eval_rows: 0}
 - {stage: dpo, model: sft, ref: teacher, pairs: pairs.jsonl, steps: 20, learning_rate: 1e-4}
+- {stage: ppo, policy: sft, reward: reward, steps: 8, rollout_batch_size: 8, response_length: 16, num_ppo_epochs: 2, batch_tokens: 400, save_steps: 2, eval_steps: 0, eval_rows: 0}
 - {stage: quantize, model: dpo, type: q4}
 - {stage: export, model: dpo, format: gguf, type: q8_0}
 - {stage: eval, models: [init, distill, sft, dpo], max_bytes: 6000, max_length: 128}
