@@ -114,7 +114,7 @@ type timing struct {
 	base           float64 // seconds of the step that it is compared with
 	share          float64
 	waited         float64 // share of the threads' time in which they waited for a processor
-	peer           float64 // seconds of the peer's step
+	peer, peerBase float64 // seconds of the peer's step, and of its step that it is compared with
 	cases          []BenchCase
 }
 
@@ -138,6 +138,7 @@ type bench struct {
 	tests  []*benchTest
 	work   work
 	plain  float64 // seconds of a decoding step in the present run
+	theirs float64 // the peer's
 	moment rates   // the latest
 }
 
@@ -241,13 +242,17 @@ func (b *bench) time(ctx context.Context, t *benchTest) error {
 	x.base = b.plain
 	if b.Peer != nil {
 		waited = watch(b.Peer.cmd.Process.Pid)
-		if x.peer, err = b.Peer.against(t, x, b.model.Config.VocabSize); err != nil {
+		if x.peer, err = b.Peer.against(t, x); err != nil {
 			return err
 		}
 		if x.peer > 0 {
+			if t.name == "tg128" {
+				b.theirs = x.peer
+			}
 			x.waited = max(x.waited, waited())
 			b.moment = b.prober.measure()
 		}
+		x.peerBase = b.theirs
 	}
 	t.done = append(t.done, x)
 	return nil
@@ -294,6 +299,9 @@ func (b *bench) row(t *benchTest) BenchRow {
 		r.Peer = &BenchPeer{
 			TokensPerSecond: float64(runs[0].tokens) / seconds, Milliseconds: 1e3 * seconds,
 			Speedup: pick(func(t timing) float64 { return t.peer / t.seconds }),
+		}
+		if compared(t.name) {
+			r.Peer.Ratio = pick(func(t timing) float64 { return t.peer / t.peerBase })
 		}
 	}
 	if t.name == "depth4096" {

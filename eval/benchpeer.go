@@ -22,7 +22,8 @@ const PeerModule = "xllamacpp"
 type BenchPeer struct {
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Milliseconds    float64 `json:"milliseconds"`
-	Speedup         float64 `json:"speedup"` // ours over the peer's: the median over neighbouring runs
+	Ratio           float64 `json:"ratio,omitempty"` // as in the row: over the peer's own tg128
+	Speedup         float64 `json:"speedup"`         // ours over the peer's: the median over neighbouring runs
 }
 
 // Peer is llama.cpp, running on a GGUF file in a process of its own.
@@ -46,9 +47,12 @@ func PeerPython(ctx context.Context, python string) error {
 	return nil
 }
 
+// peerWindow is the context of each of the peer's sequences.
+const peerWindow = 1024
+
 // StartPeer runs llama.cpp on a file. Close ends it.
-func StartPeer(ctx context.Context, python, file string, threads, window int) (*Peer, error) {
-	config, err := json.Marshal(map[string]any{"model": file, "threads": threads, "context": window})
+func StartPeer(ctx context.Context, python, file string, threads int) (*Peer, error) {
+	config, err := json.Marshal(map[string]any{"model": file, "threads": threads, "context": peerWindow, "sequences": sequences})
 	if err != nil {
 		return nil, err
 	}
@@ -100,42 +104,52 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
-// run reads a prompt and decodes tokens tokens greedily; it returns the seconds of the prompt and those of a decoded token.
-func (p *Peer) run(prompt []int32, tokens int) (reading, token float64, err error) {
-	line, err := json.Marshal(map[string]any{"prompt": prompt, "tokens": tokens})
+// peerWork is what the peer does: sequences of prefix tokens each get steps times rows more, with logits of all of them or of the last.
+type peerWork struct {
+	Prefix    int  `json:"prefix"`
+	Rows      int  `json:"rows"`
+	Sequences int  `json:"sequences"`
+	Steps     int  `json:"steps"`
+	All       bool `json:"all"`
+}
+
+// run returns the seconds of one of the steps of the work.
+func (p *Peer) run(w peerWork) (float64, error) {
+	line, err := json.Marshal(w)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if _, err := p.in.Write(append(line, '\n')); err != nil {
-		return 0, 0, fmt.Errorf("llama.cpp: %w", err)
+		return 0, fmt.Errorf("llama.cpp: %w", err)
 	}
 	var t struct {
-		Error         string  `json:"error"`
-		PromptTokens  int     `json:"prompt_tokens"`
-		PromptSeconds float64 `json:"prompt_seconds"`
-		Tokens        int     `json:"tokens"`
-		Seconds       float64 `json:"seconds"`
+		Error   string  `json:"error"`
+		Rows    int     `json:"rows"`
+		Steps   int     `json:"steps"`
+		Seconds float64 `json:"seconds"`
 	}
 	switch err := p.read(&t); {
 	case err != nil:
-		return 0, 0, err
+		return 0, err
 	case t.Error != "":
-		return 0, 0, fmt.Errorf("llama.cpp: %s", t.Error)
-	case t.PromptTokens != len(prompt) || t.Tokens != tokens:
-		return 0, 0, fmt.Errorf("llama.cpp read %d of %d tokens and wrote %d of %d", t.PromptTokens, len(prompt), t.Tokens, tokens)
+		return 0, fmt.Errorf("llama.cpp: %s", t.Error)
+	case t.Rows != w.Rows*w.Sequences || t.Steps != w.Steps || !(t.Seconds > 0):
+		return 0, fmt.Errorf("llama.cpp made %d steps of %d rows in %g s each, asked for %d of %d", t.Steps, t.Rows, t.Seconds, w.Steps, w.Rows*w.Sequences)
 	}
-	return t.PromptSeconds, t.Seconds / float64(max(1, tokens-1)), nil // its clock starts when the first token is there
+	return t.Seconds, nil
 }
 
-// against makes the peer's run of a test, where it has one.
-func (p *Peer) against(t *benchTest, ours timing, vocabulary int) (float64, error) {
-	switch t.name {
-	case "tg128":
-		_, token, err := p.run([]int32{1}, ours.steps+1)
-		return token, err
-	case "pp512":
-		reading, _, err := p.run(randomTokens(ours.tokens, vocabulary, 7), 1)
-		return reading, err
+// against makes the peer's run of a test, where it has one. It takes nothing back after a verification, which costs us something.
+func (p *Peer) against(t *benchTest, ours timing) (float64, error) {
+	switch {
+	case t.name == "tg128":
+		return p.run(peerWork{Prefix: 1, Rows: 1, Sequences: 1, Steps: ours.steps, All: true})
+	case t.name == "pp512":
+		return p.run(peerWork{Rows: ours.tokens, Sequences: 1, Steps: 1})
+	case t.name == "batch8":
+		return p.run(peerWork{Prefix: 1, Rows: 1, Sequences: sequences, Steps: ours.steps, All: true})
+	case strings.HasPrefix(t.name, "verify"):
+		return p.run(peerWork{Prefix: prefixRows, Rows: ours.tokens, Sequences: 1, Steps: ours.steps, All: true})
 	}
 	return 0, nil
 }

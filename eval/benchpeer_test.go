@@ -28,15 +28,12 @@ func TestMain(m *testing.M) {
 	fmt.Println("loading")
 	fmt.Println(`{"name": "fake", "version": "1"}`)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var r struct {
-			Prompt []int32
-			Tokens int
-		}
+		var r peerWork
 		if err := json.Unmarshal(in.Bytes(), &r); err != nil || mode == "refusing" {
 			fmt.Println(`{"error": "context too small"}`)
 			continue
 		}
-		fmt.Printf("{\"prompt_tokens\": %d, \"prompt_seconds\": 2, \"tokens\": %d, \"seconds\": %d}\n", len(r.Prompt), r.Tokens, r.Tokens-1)
+		fmt.Printf("{\"seconds\": %d, \"rows\": %d, \"steps\": %d}\n", 1+r.Rows, r.Rows*r.Sequences, r.Steps)
 	}
 }
 
@@ -46,18 +43,19 @@ func TestPeer(t *testing.T) {
 	if err := PeerPython(ctx, os.Args[0]); err != nil {
 		t.Fatal(err)
 	}
-	p, err := StartPeer(ctx, os.Args[0], "model.gguf", 2, 1024)
+	p, err := StartPeer(ctx, os.Args[0], "model.gguf", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	r, err := Bench(ctx, subject(t, "tiny"), BenchConfig{Runs: 1, Seconds: 0.02, Tests: []string{"tg128", "pp512", "verify2"}, Peer: p})
+	r, err := Bench(ctx, subject(t, "tiny"), BenchConfig{Runs: 1, Seconds: 0.02, Tests: []string{"tg128", "pp512", "verify2", "batch8", "gemm_f32"}, Peer: p})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range r.Rows {
-		want := map[string]float64{"tg128": 1000, "pp512": 2000}[row.Test]
-		if (row.Peer == nil) != (want == 0) || want > 0 && (row.Peer.Milliseconds != want || !(row.Peer.Speedup > 1)) {
+		want := map[string]float64{"tg128": 2000, "pp512": 513000, "verify2": 3000, "batch8": 2000}[row.Test]
+		if (row.Peer == nil) != (want == 0) || want > 0 && (row.Peer.Milliseconds != want || !(row.Peer.Speedup > 1)) ||
+			want > 0 && row.Peer.Ratio != map[string]float64{"verify2": 1.5, "batch8": 1}[row.Test] {
 			t.Errorf("%s: %+v", row.Test, row.Peer)
 		}
 	}
@@ -76,16 +74,16 @@ func TestPeerFails(t *testing.T) {
 		t.Error(err)
 	}
 	t.Setenv(fakePeer, "broken")
-	if _, err := StartPeer(ctx, os.Args[0], "model.gguf", 2, 64); err == nil || !strings.Contains(err.Error(), "RuntimeError: no such model") {
+	if _, err := StartPeer(ctx, os.Args[0], "model.gguf", 2); err == nil || !strings.Contains(err.Error(), "RuntimeError: no such model") {
 		t.Error(err)
 	}
 	t.Setenv(fakePeer, "refusing")
-	p, err := StartPeer(ctx, os.Args[0], "model.gguf", 2, 64)
+	p, err := StartPeer(ctx, os.Args[0], "model.gguf", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if _, _, err := p.run([]int32{1}, 2); err == nil || !strings.Contains(err.Error(), "context too small") {
+	if _, err := p.run(peerWork{Rows: 1, Sequences: 1, Steps: 1}); err == nil || !strings.Contains(err.Error(), "context too small") {
 		t.Error(err)
 	}
 }

@@ -199,7 +199,7 @@ func (b *benchFlags) startPeer(cmd *cobra.Command, u *ui, python string, args []
 			return nil, err
 		}
 	}
-	return eval.StartPeer(cmd.Context(), python, file, runtime.GOMAXPROCS(0), 1024)
+	return eval.StartPeer(cmd.Context(), python, file, runtime.GOMAXPROCS(0))
 }
 
 // exportShape writes a shape's model in the type of llama.cpp that is nearest to that of the measurement.
@@ -249,6 +249,9 @@ func printBench(u *ui, r *eval.BenchReport) {
 		}
 		if x.Peer != nil {
 			row[6] = strings.TrimSpace(fmt.Sprintf("%s %.2fx the peer's %s tokens/s", row[6], x.Peer.Speedup, figure(x.Peer.TokensPerSecond)))
+			if x.Peer.Ratio > 0 {
+				row[6] += fmt.Sprintf(", whose ratio is %.2fx", x.Peer.Ratio)
+			}
 		}
 		rows = append(rows, row)
 	}
