@@ -74,6 +74,7 @@ var noEffect = map[string]string{
 	"hub_model_id":                  "nothing is uploaded",
 	"optim":                         "the optimiser is AdamW",
 	"with_distill":                  "in the original it says that the model is a distilled directory; a directory is what it is",
+	"chat_template":                 "the model's own is used: chat_template.jinja or tokenizer_config.json in its directory",
 	"dataset_splits":                "files are named one by one",
 	"max_prompt_length":             "prompt and answer share max_length",
 }

@@ -78,7 +78,7 @@ func (r *reader) reference(f ref, made map[product]string, before []*Stage) (str
 	if slices.ContainsFunc(before, func(s *Stage) bool { return s.Name == name }) {
 		return name, nil
 	}
-	if name == teacherWord {
+	if _, err := os.Stat(name); name == teacherWord && (r.Model != "" || err != nil || *f.field == "") {
 		if name = r.Model; name == "" {
 			return "", fmt.Errorf("%s: the recipe has no model: say \"model: DIR\" at its top", f.key)
 		}
@@ -183,6 +183,13 @@ func (r *reader) flatStages(kind string, list []entry, has map[string]bool) {
 			rest = append(rest, e)
 		}
 	}
+	known := fieldsOf(&r.header)
+	for i := range r.overrides { // a flat file's keys are its one stage's, but for the recipe's own
+		o := &r.overrides[i]
+		if _, ok := known[o.path[0]]; !ok && len(o.path) == 1 && !o.used {
+			o.path = []string{kind, o.path[0]}
+		}
+	}
 	r.fill(&r.header, head, "a recipe")
 	r.override(&r.header, "", "a recipe")
 	if len(first) > 0 {
@@ -195,14 +202,6 @@ func (r *reader) flatStages(kind string, list []entry, has map[string]bool) {
 	r.add(s, rest)
 	if c, ok := s.Config.(*DistillConfig); ok && len(first) > 0 && len(c.Train) == 0 {
 		c.Train = []string{".mamba."}
-	}
-	for i := range r.overrides { // a flat file's keys are its one stage's
-		if o := &r.overrides[i]; len(o.path) == 1 && !o.used && s.Config != nil {
-			o.path = []string{s.Name, o.path[0]}
-		}
-	}
-	if s.Config != nil {
-		r.override(s.Config, s.Name, "a stage of the kind "+s.Kind)
 	}
 	r.finish()
 }

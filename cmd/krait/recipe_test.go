@@ -285,3 +285,31 @@ stages:
 	must(t, dir, "report", "runs/b", "--out", "half.html")
 	fails(t, dir, []string{"run.json: no such file"}, "report", "nowhere")
 }
+
+// TestRecipeFlat: a file without a list of stages, with the keys of the paper's code or of TRL, is one stage (or its init before it).
+func TestRecipeFlat(t *testing.T) {
+	dir := home(t)
+	write(t, filepath.Join(dir, "one.yaml"), []byte("model_name: teacher\nssm_layers: [0, 2, 4]\nkl_weight: 0.1\nce_weight: 1\ntrain_datasets_path: [a, b]\n"+
+		"output_dir: o/\nseed: 42\nper_device_train_batch_size: 1\nnum_train_epochs: 1\ngradient_accumulation_steps: 8\nlearning_rate: 8.0e-5\nmax_grad_norm: 0.1\n"))
+	r := krait(t, dir, "", "recipe", "validate", "one.yaml", "labels=texts", "--json")
+	var s struct {
+		Stages []struct {
+			Kind   string
+			Config map[string]any
+		}
+	}
+	if err := json.Unmarshal([]byte(r.out), &s); err != nil || len(s.Stages) != 2 || s.Stages[0].Kind != "init" || s.Stages[1].Kind != "distill" ||
+		!strings.Contains(r.errors, "give labels=DIR") {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	if c := s.Stages[1].Config; c["labels"] != "texts" || c["learning_rate"] != 8e-5 || c["train"].([]any)[0] != ".mamba." || c["teacher"] != "teacher" {
+		t.Errorf("%v", c)
+	}
+	write(t, filepath.Join(dir, "rows.jsonl"), []byte("{\"text\":\"one two three\"}\n{\"text\":\"four five six\"}\n"))
+	write(t, filepath.Join(dir, "two.yaml"), []byte("model_name_or_path: teacher\ntorch_dtype: bfloat16\ndataset_mixer:\n  rows.jsonl: 1.0\nlearning_rate: 2.0e-05\n"+
+		"max_seq_length: 64\nmax_steps: -1\nnum_train_epochs: 2\noutput_dir: two/\nwarmup_ratio: 0.01\nper_device_train_batch_size: 1\n"))
+	must(t, dir, "recipe", "run", "two.yaml", "-q")
+	if metrics := read(t, filepath.Join(dir, "two", "sft", "metrics.jsonl")); strings.Count(string(metrics), "\n") != 2 {
+		t.Errorf("two passes over a batch of rows made %s", metrics)
+	}
+}
