@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"math"
+	"runtime"
 	"sync"
 
 	"krait/kernel"
@@ -9,8 +10,12 @@ import (
 )
 
 // Heads is the shape of an attention layer: H query heads of width P share K key-value heads, H/K each (grouped-query attention). A
-// positive Window limits a token to the last Window positions.
-type Heads struct{ H, K, P, Window int }
+// positive Window limits a token to the last Window positions. KV is the format of the keys and values of runs without a Cache, so that
+// they are read as those of a sequence that goes on would be; it is float32 where a gradient is recorded.
+type Heads struct {
+	H, K, P, Window int
+	KV              kernel.KVFormat
+}
 
 // AttendRun is one sequence's rows in a batch: Len rows from row Start on. Cache holds the sequence's earlier keys and values, one KV for
 // each key-value head, and takes the new ones; nil is a fresh sequence that nobody continues.
@@ -38,7 +43,7 @@ func Attend(t *Tape, q, k, v *tensor.Tensor, h Heads, runs []AttendRun) *tensor.
 		a.forget()
 		return y
 	}
-	a.stats = t.Scratch(2 * q.Rows() * h.H)
+	a.KV, a.stats = kernel.KVF32, t.Scratch(2*q.Rows()*h.H)
 	for _, r := range runs {
 		if r.Cache != nil {
 			panic("autograd: Attend with a cache has no gradient")
@@ -53,12 +58,14 @@ func Attend(t *Tape, q, k, v *tensor.Tensor, h Heads, runs []AttendRun) *tensor.
 var attends = sync.Pool{New: func() any {
 	a := new(attend)
 	a.run = func(i int) { b := &a.blocks[i]; a.block(b.kv, b.run, b.lo, b.kh) }
+	a.runPart = func(i int) { a.part(&a.parts[i]) }
 	return a
 }}
 
 // forget gives a back.
 func (a *attend) forget() {
 	clear(a.blocks)
+	clear(a.parts)
 	a.q, a.k, a.v, a.y, a.stats, a.runs = nil, nil, nil, nil, nil, nil
 	attends.Put(a)
 }
@@ -71,6 +78,15 @@ type attend struct {
 	runs       []AttendRun
 	blocks     []attendBlock
 	run        func(i int) // attends block i
+	parts      []attendPart
+	partial    []float32   // their results
+	runPart    func(i int) // attends part i
+}
+
+// attendPart is a block's share of a part of the key positions. Its results begin at partial[at]: y (rows, P), sums (rows, 2).
+type attendPart struct {
+	attendBlock
+	part, at int
 }
 
 // attendBlock is the rows of a run from its token lo on, for the query heads of key-value head kh.
@@ -110,7 +126,76 @@ func (a *attend) forward() {
 			}
 		}
 	}
-	kernel.Parallel(len(a.blocks), a.run)
+	if len(a.blocks) >= blocksPerCore*runtime.GOMAXPROCS(0) || !a.cut() {
+		kernel.Parallel(len(a.blocks), a.run)
+		return
+	}
+	kernel.Parallel(len(a.parts), a.runPart)
+	a.join()
+}
+
+// blocksPerCore is the number of blocks a core from which on they need not be cut for the cores to be busy alike.
+const blocksPerCore = 4
+
+// cut makes parts of the blocks and reports whether they are more than the blocks.
+func (a *attend) cut() bool {
+	size := 0
+	a.parts = a.parts[:0]
+	for _, b := range a.blocks {
+		pos, rows := a.place(&b)
+		first, end := kernel.AttendParts(pos, rows, a.group, a.Window)
+		for n := first; n < end; n++ {
+			a.parts = append(a.parts, attendPart{b, n, size})
+			size += rows * (a.P + 2)
+		}
+	}
+	a.partial = kernel.Grow(a.partial, size)
+	return len(a.parts) > len(a.blocks)
+}
+
+// place returns the position of a block's first token and the number of its query rows.
+func (a *attend) place(b *attendBlock) (pos, rows int) {
+	return b.kv.Len - b.run.Len + b.lo, min(a.step(), b.run.Len-b.lo) * a.group
+}
+
+// part attends a part of a block.
+func (a *attend) part(b *attendPart) {
+	pos, rows := a.place(&b.attendBlock)
+	size := rows * a.P
+	buf := scratchPool.Get().(*[]float32)
+	s := kernel.Grow(*buf, size+kernel.AttendScratch(rows, b.kv))
+	q, y := s[:size], a.partial[b.at:][:size+2*rows]
+	a.gather(q, a.q.Data, b.run.Start+b.lo, rows/a.group, b.kh)
+	kernel.Scale(q, a.scale(), q)
+	kernel.AttendPart(y, y[size:], q, b.kv, pos, rows, a.group, a.Window, b.part, s[size:])
+	*buf = s
+	scratchPool.Put(buf)
+}
+
+// join puts the parts together, in order, as AttendBlock does.
+func (a *attend) join() {
+	for i := 0; i < len(a.parts); {
+		b := &a.parts[i]
+		_, rows := a.place(&b.attendBlock)
+		size := rows * a.P
+		y, sums := a.partial[b.at:][:size], a.partial[b.at+size:][:2*rows]
+		for i++; i < len(a.parts) && a.parts[i].kv == b.kv && a.parts[i].lo == b.lo; i++ {
+			more := a.partial[a.parts[i].at:][:size+2*rows]
+			kernel.AttendFold(y, sums, more, more[size:], rows, a.P)
+		}
+		kernel.AttendEnd(y, sums, rows, a.P)
+		if a.stats != nil {
+			copy(a.statsOf(b.run.Start+b.lo, rows/a.group, b.kh), sums)
+		}
+		a.scatter(y, b.run.Start+b.lo, rows/a.group, b.kh)
+	}
+}
+
+// scatter puts the results of a block into its rows' columns.
+func (a *attend) scatter(y []float32, row, tokens, g int) {
+	for i := range tokens {
+		copy(a.y.Data[(row+i)*a.H*a.P+g*a.group*a.P:][:a.group*a.P], y[i*a.group*a.P:])
+	}
 }
 
 // step returns the number of tokens in a block of query rows.
@@ -123,7 +208,9 @@ func (a *attend) append(r AttendRun) []kernel.KV {
 		cache = make([]kernel.KV, a.K)
 	}
 	for g := range a.K {
-		cache[g].P = a.P
+		if cache[g].P = a.P; r.Cache == nil {
+			cache[g].Format = a.KV
+		}
 		o := r.Start*a.K*a.P + g*a.P
 		cache[g].Append(a.k.Data[o:], a.K*a.P, a.v.Data[o:], a.K*a.P, r.Len)
 	}
@@ -136,7 +223,7 @@ func (a *attend) block(kv *kernel.KV, r AttendRun, lo, g int) {
 	buf := scratchPool.Get().(*[]float32)
 	n := tokens * a.group
 	size := n * a.P
-	s := kernel.Grow(*buf, 2*size+n*(kv.Len+2*kernel.PanelWidth))
+	s := kernel.Grow(*buf, 2*size+n*(a.P+4)+kernel.AttendScratch(n, kv))
 	q, y := s[:size], s[size:2*size]
 	a.gather(q, a.q.Data, row, tokens, g)
 	kernel.Scale(q, a.scale(), q)
@@ -145,9 +232,7 @@ func (a *attend) block(kv *kernel.KV, r AttendRun, lo, g int) {
 		stats = a.statsOf(row, tokens, g)
 	}
 	kernel.AttendBlock(y, stats, q, kv, pos, n, a.group, a.Window, s[2*size:])
-	for i := range tokens {
-		copy(a.y.Data[(row+i)*a.H*a.P+g*a.group*a.P:][:a.group*a.P], y[i*a.group*a.P:])
-	}
+	a.scatter(y, row, tokens, g)
 	*buf = s
 	scratchPool.Put(buf)
 }

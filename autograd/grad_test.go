@@ -158,7 +158,7 @@ func TestGradients(t *testing.T) {
 			return Mul(tp, s[0], s[2])
 		}, x)
 	})
-	for _, h := range []Heads{{4, 2, 8, 0}, {3, 3, 16, 0}, {4, 1, 8, 7}, {2, 2, 40, 0}} {
+	for _, h := range []Heads{{H: 4, K: 2, P: 8}, {H: 3, K: 3, P: 16}, {H: 4, K: 1, P: 8, Window: 7}, {H: 2, K: 2, P: 40}} {
 		t.Run(fmt.Sprintf("Attend%v", h), func(t *testing.T) {
 			q, k, v := r(rows, h.H*h.P), r(rows, h.K*h.P), r(rows, h.K*h.P)
 			var ar []AttendRun
@@ -189,24 +189,30 @@ func TestGradients(t *testing.T) {
 	}
 }
 
-// TestLongAttention crosses the block of query rows, the panels and the grid of key blocks.
+// TestLongAttention crosses the block of query rows, the panels and the grids of key blocks and parts, with one head, whose parts are cut over
+// the cores when there are few rows.
 func TestLongAttention(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
-	const n = 300
-	h := Heads{H: 2, K: 1, P: 8, Window: 0}
-	q, k, v := random(rng, 1, n, 16), random(rng, 1, n, 8), random(rng, 1, n, 8)
-	for _, h.Window = range []int{0, 40} {
-		whole := Attend(nil, q, k, v, h, []AttendRun{{0, n, nil}})
-		cache := make([]kernel.KV, 1)
-		for at := 0; at < n; {
-			step := min(n-at, 1+rng.IntN(70))
-			y := Attend(nil, q.Slice(at, at+step), k.Slice(at, at+step), v.Slice(at, at+step), h, []AttendRun{{0, step, cache}})
-			for i, got := range y.Data {
-				if want := whole.Data[at*16+i]; got != want {
-					t.Fatalf("window %d: token %d in a run of %d: %g, alone in one run %g", h.Window, at, step, got, want)
+	const n = 2400
+	h := Heads{H: 2, K: 1, P: 32}
+	q, k, v := random(rng, 1, n, 64), random(rng, 1, n, 32), random(rng, 1, n, 32)
+	for _, h.KV = range []kernel.KVFormat{kernel.KVF32, kernel.KVF16} {
+		for _, h.Window = range []int{0, 40, 1500} {
+			whole := Attend(nil, q, k, v, h, []AttendRun{{0, n, nil}})
+			cache := []kernel.KV{{Format: h.KV}}
+			for at := 0; at < n; {
+				step := min(n-at, 1+rng.IntN(9))
+				if at < 2000 {
+					step += rng.IntN(200)
 				}
+				y := Attend(nil, q.Slice(at, at+step), k.Slice(at, at+step), v.Slice(at, at+step), h, []AttendRun{{0, step, cache}})
+				for i, got := range y.Data {
+					if want := whole.Data[at*64+i]; got != want {
+						t.Fatalf("%v, window %d: token %d in a run of %d: %g, alone in one run %g", h.KV, h.Window, at, step, got, want)
+					}
+				}
+				at += step
 			}
-			at += step
 		}
 	}
 }

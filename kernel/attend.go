@@ -1,71 +1,106 @@
 package kernel
 
-// KV holds the keys and values of one key-value head: keys in panels [Len/32][P][32], so that scores need no packing, values in rows
-// (Len, P). Cutting it back is a change of Len.
-type KV struct {
-	P, Len int
-	K, V   []float32
-}
+import "math"
 
-// Append adds rows keys and values with row strides ldk and ldv.
-func (c *KV) Append(k []float32, ldk int, v []float32, ldv, rows int) {
-	c.grow(c.Len + rows)
-	for r := range rows {
-		t := c.Len + r
-		panel := c.K[t/PanelWidth*PanelWidth*c.P+t%PanelWidth:]
-		for i, x := range k[r*ldk:][:c.P] {
-			panel[i*PanelWidth] = x
-		}
-		copy(c.V[t*c.P:][:c.P], v[r*ldv:])
-	}
-	c.Len += rows
-}
-
-// grow makes room for n tokens.
-func (c *KV) grow(n int) {
-	if n*c.P <= len(c.V) {
-		return
-	}
-	n = max(2*len(c.V)/c.P, (n+PanelWidth-1)/PanelWidth*PanelWidth)
-	c.K = append(make([]float32, 0, n*c.P), c.K...)[:n*c.P]
-	c.V = append(make([]float32, 0, n*c.P), c.V...)[:n*c.P]
-}
-
-// attendBlockKeys is the grid of key positions on which the sum over values is cut, so that a row has the same bits in every batch.
-const attendBlockKeys = 256
+const (
+	// attendBlockKeys is the grid of key positions on which the sum over values is cut, and attendPartKeys, a multiple, that on which the whole
+	// softmax is, so that a row has the same bits in every batch, its scores stay in the cache, and cores share a row. Parts are put
+	// together in order (Dao et al. 2022).
+	attendBlockKeys = 256
+	attendPartKeys  = 1024
+)
 
 // AttendBlock is causal softmax attention of a block of query rows over one key-value head. Row i of q and y (rows, P) is the query of
 // token pos+i/group; q is scaled already. A token sees the keys up to its own position, and only the last window of them if window
 // is positive. stats (rows, 2) receives each row's maximum score and 1/Σexp, for the gradient; it may be nil. scratch is grown as
 // needed and returned. A row's bits do not depend on the other rows.
 func AttendBlock(y, stats, q []float32, kv *KV, pos, rows, group, window int, scratch []float32) []float32 {
+	first, end := AttendParts(pos, rows, group, window)
+	size := rows * (kv.P + 2)
+	scratch = Grow(scratch, rows*2+size+AttendScratch(rows, kv))
+	sums, part, rest := scratch[:2*rows], scratch[2*rows:][:size], scratch[2*rows+size:]
+	if stats != nil {
+		sums = stats[:2*rows]
+	}
+	AttendPart(y, sums, q, kv, pos, rows, group, window, first, rest)
+	for n := first + 1; n < end; n++ {
+		AttendPart(part, part[rows*kv.P:], q, kv, pos, rows, group, window, n, rest)
+		AttendFold(y, sums, part, part[rows*kv.P:], rows, kv.P)
+	}
+	AttendEnd(y, sums, rows, kv.P)
+	return scratch
+}
+
+// AttendParts returns the parts [first,end) of the key positions that AttendBlock of these arguments looks at.
+func AttendParts(pos, rows, group, window int) (first, end int) {
 	b := newAttendSpan(pos, rows, group, window)
-	scratch = Grow(scratch, rows*b.ld)
-	b.scores(scratch, q, kv.K, kv.P)
-	p := kv.P
+	return b.lo / attendPartKeys, (b.hi-1)/attendPartKeys + 1
+}
+
+// AttendPart is AttendBlock over a part of the key positions: y (rows, P) is Σ exp(score-max)·value, and sums (rows, 2) are each row's max and
+// Σ exp(score-max), which is 0 where it sees none of the part.
+func AttendPart(y, sums, q []float32, kv *KV, pos, rows, group, window, part int, scratch []float32) []float32 {
+	b := newAttendSpan(pos, rows, group, window)
+	b.clip(part*attendPartKeys, (part+1)*attendPartKeys)
+	scratch = Grow(scratch, AttendScratch(rows, kv))
+	s, wide := scratch[:rows*b.ld], scratch[rows*b.ld:]
+	b.keyScores(s, q, kv, wide)
 	for i := range rows {
-		row := scratch[i*b.ld:][:b.ld]
+		row := s[i*b.ld:][:b.ld]
 		lo, hi := b.visible(i)
+		if lo >= hi {
+			clear(row)
+			sums[2*i], sums[2*i+1] = float32(math.Inf(-1)), 0
+			continue
+		}
 		m := Max(row[lo:hi])
 		clear(row[:lo])
-		inv := 1 / ExpSum(row[lo:hi], row[lo:hi], m)
+		sums[2*i], sums[2*i+1] = m, ExpSum(row[lo:hi], row[lo:hi], m)
 		clear(row[hi:])
-		if stats != nil {
-			stats[2*i], stats[2*i+1] = m, inv
-		}
-		row[b.ld-1] = inv // the span is at least one longer than any row: see newAttendSpan
 	}
 	for at := b.lo; at < b.hi; {
 		end := min(b.hi, (at/attendBlockKeys+1)*attendBlockKeys)
-		for c := 0; c < p; c += PanelWidth {
-			MulPanel(y[c:], p, scratch[at-b.lo:], b.ld, rows, kv.V[at*p+c:], p, end-at, min(PanelWidth, p-c), at > b.lo)
-		}
+		kv.addValues(y, s[at-b.lo:], b.ld, rows, at, end, at > b.lo, wide)
 		at = end
 	}
-	for i := range rows {
-		Scale(y[i*p:][:p], scratch[i*b.ld+b.ld-1], y[i*p:][:p])
-	}
 	return scratch
+}
+
+// AttendFold adds to y and sums the results of the next part that AttendPart gave, rows of p.
+func AttendFold(y, sums, part, partSums []float32, rows, p int) {
+	for i := range rows {
+		a, b := sums[2*i:][:2], partSums[2*i:][:2]
+		to, from := y[i*p:][:p], part[i*p:][:p]
+		switch {
+		case b[1] == 0:
+		case a[1] == 0:
+			copy(to, from)
+			copy(a, b)
+		default:
+			m := max(a[0], b[0])
+			u, v := float32(math.Exp(float64(a[0]-m))), float32(math.Exp(float64(b[0]-m)))
+			Scale(to, u, to)
+			Axpy(to, v, from)
+			a[0], a[1] = m, a[1]*u+b[1]*v
+		}
+	}
+}
+
+// AttendEnd divides y by the sums, of which it leaves the maximum and 1/Σexp.
+func AttendEnd(y, sums []float32, rows, p int) {
+	for i := range rows {
+		sums[2*i+1] = 1 / sums[2*i+1]
+		Scale(y[i*p:][:p], sums[2*i+1], y[i*p:][:p])
+	}
+}
+
+// AttendScratch is the number of floats that AttendPart needs: scores, and a float32 copy of keys or values kept in f16.
+func AttendScratch(rows int, kv *KV) int {
+	n := rows * (min(kv.Len/PanelWidth*PanelWidth, attendPartKeys) + PanelWidth)
+	if kv.Format == KVF16 {
+		n += attendBlockKeys * kv.P
+	}
+	return n
 }
 
 // attendSpan is the range of key positions [lo,hi) that a block of query rows touches; lo is a multiple of PanelWidth.
@@ -79,17 +114,59 @@ func newAttendSpan(pos, rows, group, window int) attendSpan {
 	if window > 0 {
 		b.lo = max(0, pos+1-window) / PanelWidth * PanelWidth
 	}
-	b.ld = (b.hi-b.lo)/PanelWidth*PanelWidth + PanelWidth // a multiple of the panel with at least one column to spare
+	b.clip(b.lo, b.hi)
 	return b
 }
 
-// visible returns the columns of row i's scores that it may look at.
+// clip leaves of the span what lies in [lo,hi), lo a multiple of PanelWidth.
+func (b *attendSpan) clip(lo, hi int) {
+	b.lo, b.hi = max(b.lo, lo), min(b.hi, hi)
+	b.ld = roundUp(b.hi-b.lo, PanelWidth)
+}
+
+// visible returns the columns of row i's scores that it may look at; none if lo ≥ hi.
 func (b *attendSpan) visible(i int) (lo, hi int) {
 	t := b.pos + i/b.group + 1
 	if b.window > 0 {
 		lo = max(0, t-b.window-b.lo)
 	}
-	return lo, t - b.lo
+	return lo, min(t, b.hi) - b.lo
+}
+
+// keyScores sets s (rows, ld) to q·kᵀ over the span. wide has room for a panel.
+func (b *attendSpan) keyScores(s, q []float32, kv *KV, wide []float32) {
+	p := kv.P
+	switch {
+	case kv.Format == KVF32:
+		b.scores(s, q, kv.K, p)
+	case b.rows <= active.halfRows && p <= kBlockMax:
+		for j := b.lo; j < b.hi; j += PanelWidth { // a panel is whole, and so is s
+			active.mulHalf(s[j-b.lo:], b.ld, q, p, b.rows, kv.HalfK[j*p:], PanelWidth, p, PanelWidth, false)
+		}
+	default:
+		wide = wide[:p*PanelWidth]
+		for j := b.lo; j < b.hi; j += PanelWidth {
+			active.fromHalf(wide, kv.HalfK[j*p:][:len(wide)])
+			MulPanel(s[j-b.lo:], b.ld, q, p, b.rows, wide, PanelWidth, p, min(PanelWidth, b.hi-j), false)
+		}
+	}
+}
+
+// addValues sets y (rows, P) to s (rows, end-at), of row stride lds, times the values of the positions at…end-1, or adds to it. wide has room for them.
+func (c *KV) addValues(y, s []float32, lds, rows, at, end int, accumulate bool, wide []float32) {
+	p, k, v := c.P, end-at, wide
+	switch {
+	case c.Format == KVF32:
+		v = c.V[at*p:]
+	case rows <= active.halfRows && p%PanelWidth == 0:
+		active.mulHalf(y, p, s, lds, rows, c.HalfV[at*p:], p, k, p, accumulate)
+		return
+	default:
+		active.fromHalf(v[:k*p], c.HalfV[at*p:][:k*p])
+	}
+	for col := 0; col < p; col += PanelWidth {
+		MulPanel(y[col:], p, s, lds, rows, v[col:], p, k, min(PanelWidth, p-col), accumulate)
+	}
 }
 
 // scores sets s (rows, ld) to rows of a (rows, p) times the panels of keys (or values) over the span.

@@ -46,6 +46,10 @@ type table struct {
 	peakDot          [panelFormats]dotPeak
 	stream           func(p []byte) // reads memory
 	mulPanel         func(c []float32, ldc int, a []float32, lda, m int, b []float32, ldb, k, cols int, accumulate bool)
+	toHalf           func(y []uint16, x []float32)
+	fromHalf         func(y []float32, x []uint16)
+	mulHalf          func(c []float32, ldc int, a []float32, lda, m int, b []uint16, ldb, k, cols int, accumulate bool) // the bits of mulPanel, for cols and ldb multiples of PanelWidth
+	halfRows         int                                                                                                // most rows of mulHalf; 0: the level has none
 }
 
 var portable = table{
@@ -58,7 +62,7 @@ var portable = table{
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
 	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, residual: residualPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
-	narrow: narrowPortable, stream: streamPortable,
+	narrow: narrowPortable, stream: streamPortable, toHalf: toHalfPortable, fromHalf: fromHalfPortable,
 }
 
 var (

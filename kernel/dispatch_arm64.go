@@ -32,5 +32,6 @@ func tableNEON() *table {
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }
 	t.narrow, t.residual = narrowNEON(cpu.ARM64.HasASIMDDP, cpu.ARM64.HasI8MM), residualVectors
 	t.peakDot = dotPeaksNEON(cpu.ARM64.HasASIMDDP)
+	t.toHalf, t.fromHalf = toHalfBy(toHalfNEON), fromHalfBy(fromHalfNEON)
 	return &t
 }

@@ -60,3 +60,20 @@ func multiplyAdd(x, y, z float32) float32 {
 	}
 	return float32(s)
 }
+
+// toHalfPortable sets y to x in f16, to nearest even; numbers beyond ±65504 become ±65504, and a NaN stays one.
+func toHalfPortable(y []uint16, x []float32) {
+	for i, v := range x {
+		y[i] = floatToHalf(max(-maxHalf, min(maxHalf, v)))
+	}
+}
+
+// maxHalf is the largest finite f16.
+const maxHalf = 65504
+
+// fromHalfPortable sets y to the values of x.
+func fromHalfPortable(y []float32, x []uint16) {
+	for i, h := range x {
+		y[i] = halfToFloat(h)
+	}
+}

@@ -71,7 +71,11 @@ DATA constants<>+496(SB)/8, $0x00007fff00007fff // roundHalf
 DATA constants<>+504(SB)/8, $0x00007fff00007fff // roundHalf
 DATA constants<>+512(SB)/8, $0x7fc000007fc00000 // quietNaN32
 DATA constants<>+520(SB)/8, $0x7fc000007fc00000 // quietNaN32
-GLOBL constants<>(SB), RODATA|NOPTR, $528
+DATA constants<>+528(SB)/8, $0x477fe000477fe000 // halfMost
+DATA constants<>+536(SB)/8, $0x477fe000477fe000 // halfMost
+DATA constants<>+544(SB)/8, $0xc77fe000c77fe000 // halfLeast
+DATA constants<>+552(SB)/8, $0xc77fe000c77fe000 // halfLeast
+GLOBL constants<>(SB), RODATA|NOPTR, $560
 
 // func tileNEON_1x16(t *tile)
 TEXT ·tileNEON_1x16(SB), NOSPLIT, $0-8
@@ -19845,4 +19849,49 @@ loop377:
 	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
 	SUBS $1, R8
 	BNE loop377
+	RET
+
+// func toHalfNEON(dst *uint16, x *float32, n int)
+TEXT ·toHalfNEON(SB), NOSPLIT, $0-24
+	MOVD $constants<>(SB), R16
+	FMOVQ 528(R16), F30
+	FMOVQ 544(R16), F31
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+loop378:
+	FLDPQ.P 32(R1), (F0, F1)
+	FLDPQ.P 32(R1), (F2, F3)
+	WORD $0x4ebef400 // fmin v0.4s, v0.4s, v30.4s
+	WORD $0x4e3ff400 // fmax v0.4s, v0.4s, v31.4s
+	WORD $0x0e216808 // fcvtn v8.4h, v0.4s
+	WORD $0x4ebef421 // fmin v1.4s, v1.4s, v30.4s
+	WORD $0x4e3ff421 // fmax v1.4s, v1.4s, v31.4s
+	WORD $0x4e216828 // fcvtn2 v8.8h, v1.4s
+	WORD $0x4ebef442 // fmin v2.4s, v2.4s, v30.4s
+	WORD $0x4e3ff442 // fmax v2.4s, v2.4s, v31.4s
+	WORD $0x0e216849 // fcvtn v9.4h, v2.4s
+	WORD $0x4ebef463 // fmin v3.4s, v3.4s, v30.4s
+	WORD $0x4e3ff463 // fmax v3.4s, v3.4s, v31.4s
+	WORD $0x4e216869 // fcvtn2 v9.8h, v3.4s
+	FSTPQ.P (F8, F9), 32(R0)
+	SUBS $16, R2
+	BGT loop378
+	RET
+
+// func fromHalfNEON(dst *float32, x *uint16, n int)
+TEXT ·fromHalfNEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+loop379:
+	FLDPQ.P 32(R1), (F8, F9)
+	WORD $0x0e217900 // fcvtl v0.4s, v8.4h
+	WORD $0x4e217901 // fcvtl2 v1.4s, v8.8h
+	WORD $0x0e217922 // fcvtl v2.4s, v9.4h
+	WORD $0x4e217923 // fcvtl2 v3.4s, v9.8h
+	FSTPQ.P (F0, F1), 32(R0)
+	FSTPQ.P (F2, F3), 32(R0)
+	SUBS $16, R2
+	BGT loop379
 	RET

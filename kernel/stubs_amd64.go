@@ -762,6 +762,88 @@ func peakDot8AVX512(n int)
 //go:noescape
 func peakDot4AVX512(n int)
 
+//go:noescape
+func tileHalfAVX512_1x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_1x4(t *tile)
+
+//go:noescape
+func tileHalfAVX512_2x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_2x4(t *tile)
+
+//go:noescape
+func tileHalfAVX512_3x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_3x4(t *tile)
+
+//go:noescape
+func tileHalfAVX512_4x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_4x4(t *tile)
+
+//go:noescape
+func tileHalfAVX512_5x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_6x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_7x2(t *tile)
+
+//go:noescape
+func tileHalfAVX512_8x2(t *tile)
+
+// runHalfAVX512 runs the microkernel for rows rows and vecs vectors of columns, the last of them partial if masked.
+func runHalfAVX512(t *tile, rows, vecs int, masked bool) {
+	kind := rows<<4 | vecs
+	if masked {
+		kind |= 1 << 8
+	}
+	switch kind {
+	case 0x12:
+		tileHalfAVX512_1x2(t)
+	case 0x14:
+		tileHalfAVX512_1x4(t)
+	case 0x22:
+		tileHalfAVX512_2x2(t)
+	case 0x24:
+		tileHalfAVX512_2x4(t)
+	case 0x32:
+		tileHalfAVX512_3x2(t)
+	case 0x34:
+		tileHalfAVX512_3x4(t)
+	case 0x42:
+		tileHalfAVX512_4x2(t)
+	case 0x44:
+		tileHalfAVX512_4x4(t)
+	case 0x52:
+		tileHalfAVX512_5x2(t)
+	case 0x62:
+		tileHalfAVX512_6x2(t)
+	case 0x72:
+		tileHalfAVX512_7x2(t)
+	case 0x82:
+		tileHalfAVX512_8x2(t)
+	default:
+		panic("kernel: no such tile")
+	}
+}
+
+// toHalfAVX512 sets dst[i] = f16(x[i]), to nearest even; numbers beyond ±65504 become ±65504; n > 0 is a multiple of 16
+//
+//go:noescape
+func toHalfAVX512(dst *uint16, x *float32, n int)
+
+// fromHalfAVX512 sets dst[i] = x[i]; n > 0 is a multiple of 16
+//
+//go:noescape
+func fromHalfAVX512(dst *float32, x *uint16, n int)
+
 // streamAVX512 reads n bytes from p, a multiple of 512
 //
 //go:noescape
@@ -1119,6 +1201,58 @@ func peakDot8AVX2(n int)
 //
 //go:noescape
 func peakDot4AVX2(n int)
+
+//go:noescape
+func tileHalfAVX2_1x2(t *tile)
+
+//go:noescape
+func tileHalfAVX2_2x2(t *tile)
+
+//go:noescape
+func tileHalfAVX2_3x2(t *tile)
+
+//go:noescape
+func tileHalfAVX2_4x2(t *tile)
+
+//go:noescape
+func tileHalfAVX2_5x2(t *tile)
+
+//go:noescape
+func tileHalfAVX2_6x2(t *tile)
+
+// runHalfAVX2 runs the microkernel for rows rows and vecs vectors of columns, the last of them partial if masked.
+func runHalfAVX2(t *tile, rows, vecs int, masked bool) {
+	kind := rows<<4 | vecs
+	if masked {
+		kind |= 1 << 8
+	}
+	switch kind {
+	case 0x12:
+		tileHalfAVX2_1x2(t)
+	case 0x22:
+		tileHalfAVX2_2x2(t)
+	case 0x32:
+		tileHalfAVX2_3x2(t)
+	case 0x42:
+		tileHalfAVX2_4x2(t)
+	case 0x52:
+		tileHalfAVX2_5x2(t)
+	case 0x62:
+		tileHalfAVX2_6x2(t)
+	default:
+		panic("kernel: no such tile")
+	}
+}
+
+// toHalfAVX2 sets dst[i] = f16(x[i]), to nearest even; numbers beyond ±65504 become ±65504; n > 0 is a multiple of 16
+//
+//go:noescape
+func toHalfAVX2(dst *uint16, x *float32, n int)
+
+// fromHalfAVX2 sets dst[i] = x[i]; n > 0 is a multiple of 16
+//
+//go:noescape
+func fromHalfAVX2(dst *float32, x *uint16, n int)
 
 // streamAVX2 reads n bytes from p, a multiple of 512
 //

@@ -475,3 +475,13 @@ func peakDot8LongNEON(n int)
 //
 //go:noescape
 func peakDot4LongNEON(n int)
+
+// toHalfNEON sets dst[i] = f16(x[i]), to nearest even; numbers beyond ±65504 become ±65504; n > 0 is a multiple of 16
+//
+//go:noescape
+func toHalfNEON(dst *uint16, x *float32, n int)
+
+// fromHalfNEON sets dst[i] = x[i]; n > 0 is a multiple of 16
+//
+//go:noescape
+func fromHalfNEON(dst *float32, x *uint16, n int)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"krait/autograd"
+	"krait/kernel"
 	"krait/quant"
 	"krait/tensor"
 )
@@ -19,9 +20,10 @@ type Model struct {
 	Norm        *Norm
 	head        *Linear // its Weight is EmbedTokens when the embeddings are tied
 	rope        *ropeTable
-	format      quant.Format  // of the packed weights
-	frozen      bool          // the matrices are there only packed
-	embedded    *quant.Matrix // the embeddings where they are there packed
+	format      quant.Format     // of the packed weights
+	frozen      bool             // the matrices are there only packed
+	kv          *kernel.KVFormat // what SetKV chose; nil: the weights' format decides
+	embedded    *quant.Matrix    // the embeddings where they are there packed
 }
 
 // Block is one decoder layer. MLPNorm and MLP are nil in pure models of Mamba's authors.
@@ -52,6 +54,7 @@ func NewFrozen(c Config, f quant.Format) (*Model, error) {
 		return nil, err
 	}
 	m.format, m.frozen = f, true
+	m.formatKV()
 	for name, l := range m.linears {
 		unpacked := f == quant.F32 && l.Weight == m.EmbedTokens && l != m.head // products never read it
 		if unpacked || m.formatOf(name, l, quant.Q4) == quant.F32 {

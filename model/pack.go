@@ -23,6 +23,7 @@ func (m *Model) PackAs(f quant.Format) {
 	m.mustHaveNumbers()
 	memory := new(kernel.Memory)
 	m.format = f
+	m.formatKV()
 	_ = m.packWith(func(name string, l *Linear, g quant.Format) (quant.Matrix, error) {
 		return quant.Quantize(l.Weight.Data, l.Weight.Shape[0], l.Weight.Shape[1], g, memory), nil
 	})

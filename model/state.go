@@ -5,6 +5,7 @@ import (
 
 	"krait/autograd"
 	"krait/kernel"
+	"krait/quant"
 )
 
 // Batch is rows of tokens laid end to end and cut into runs: Σ Len = len(Tokens).
@@ -130,7 +131,7 @@ type attentionState struct{ kv []kernel.KV }
 func (a *Attention) newState() layerState {
 	s := &attentionState{kv: make([]kernel.KV, a.heads.K)}
 	for i := range s.kv {
-		s.kv[i].P = a.heads.P
+		s.kv[i].P, s.kv[i].Format = a.heads.P, a.heads.KV
 	}
 	return s
 }
@@ -149,18 +150,17 @@ func (s *attentionState) Rewind(n int) {
 }
 
 func (s *attentionState) clone() layerState {
-	c := &attentionState{kv: append([]kernel.KV(nil), s.kv...)}
+	c := &attentionState{kv: make([]kernel.KV, len(s.kv))}
 	for i := range c.kv {
-		c.kv[i].K = append([]float32(nil), c.kv[i].K...)
-		c.kv[i].V = append([]float32(nil), c.kv[i].V...)
+		c.kv[i] = s.kv[i].Clone()
 	}
 	return c
 }
 
 func (s *attentionState) bytes() int {
 	n := 0
-	for _, kv := range s.kv {
-		n += 2 * 4 * kv.Len * kv.P
+	for i := range s.kv {
+		n += s.kv[i].Bytes()
 	}
 	return n
 }
@@ -183,14 +183,40 @@ func (s *mambaState) convState() *autograd.ConvState { return s.conv }
 // convHolder is the state of a layer with a convolution.
 type convHolder interface{ convState() *autograd.ConvState }
 
+// SetKV chooses the format of keys and values: those of states made from here on, and those of sequences that nobody continues, except where
+// a gradient is recorded. Without it they are f16 where the weights are narrow, and float32 where these are.
+func (m *Model) SetKV(f kernel.KVFormat) {
+	m.kv = &f
+	m.formatKV()
+}
+
+// KV returns the format of keys and values.
+func (m *Model) KV() kernel.KVFormat {
+	switch {
+	case m.kv != nil:
+		return *m.kv
+	case m.format != quant.F32:
+		return kernel.KVF16
+	}
+	return kernel.KVF32
+}
+
+// formatKV tells the layers the format.
+func (m *Model) formatKV() {
+	for _, b := range m.Blocks {
+		if a, ok := b.Mixer.(*Attention); ok {
+			a.heads.KV = m.KV()
+		}
+	}
+}
+
 // StateBytes returns the memory of one sequence's state after tokens tokens.
 func (m *Model) StateBytes(tokens int) int {
 	n := 0
 	for _, b := range m.Blocks {
 		switch x := b.Mixer.(type) {
 		case *Attention:
-			kept := tokens
-			n += 2 * 4 * kept * x.heads.K * x.heads.P
+			n += 2 * x.heads.KV.Bytes() * tokens * x.heads.K * x.heads.P
 		default:
 			n += x.newState().bytes()
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"krait/autograd"
+	"krait/kernel"
+	"krait/quant"
 	"krait/tensor"
 )
 
@@ -47,8 +49,24 @@ func mamba1(c *Config) {
 	c.Mamba = m
 }
 
+// halfKV makes a model keep keys and values in f16.
+func halfKV(m *Model) *Model {
+	m.SetKV(kernel.KVF16)
+	return m
+}
+
+// tolerance is splitTolerance for a model. Where rounding to f16 follows a difference of a Mamba layer, a key or a value may come out 2⁻¹¹ of
+// itself away.
+func tolerance(m *Model) float64 {
+	if m.KV() == kernel.KVF16 {
+		return 64 * splitTolerance
+	}
+	return splitTolerance
+}
+
 func fuzzModels(t testing.TB) []*Model {
-	return []*Model{tiny(t, 1, 2, 0, 1), tiny(t, 2, 1, 0), tiny(t, 3, 4, 5, 0, 1, 2), tiny(t, 4, 4, 0, 2),
+	return []*Model{halfKV(tiny(t, 1, 2, 0, 1)), halfKV(tiny(t, 3, 4, 5, 0, 1, 2)), halfKV(tinyLike(t, 6, 2, 0, []int{0, 2}, mamba1)),
+		tiny(t, 1, 2, 0, 1), tiny(t, 2, 1, 0), tiny(t, 3, 4, 5, 0, 1, 2), tiny(t, 4, 4, 0, 2),
 		tinyLike(t, 5, 2, 0, []int{0, 2}, func(c *Config) { c.QKNorm = true }),
 		tinyLike(t, 6, 2, 0, []int{1}, mamba1), tinyLike(t, 7, 1, 0, nil, mamba1), tinyLike(t, 8, 2, 0, []int{1}, func(c *Config) {
 			mamba1(c)
@@ -113,19 +131,19 @@ func runScript(t *testing.T, m *Model, script []byte) {
 	whole := m.Logits(nil, m.Forward(nil, Single(tokens, nil)))
 	one := m.NewState()
 	for i, row := range rows {
-		compare(t, "in one run", i, row, whole.Row(i))
-		compare(t, "one by one", i, row, m.Logits(nil, m.Forward(nil, Single(tokens[i:i+1], one))).Data)
+		compare(t, m, "in one run", i, row, whole.Row(i))
+		compare(t, m, "one by one", i, row, m.Logits(nil, m.Forward(nil, Single(tokens[i:i+1], one))).Data)
 	}
 }
 
-func compare(t *testing.T, what string, i int, got, want []float32) {
+func compare(t *testing.T, m *Model, what string, i int, got, want []float32) {
 	t.Helper()
 	var scale float64
 	for _, v := range want {
 		scale = max(scale, math.Abs(float64(v)))
 	}
 	for j, v := range got {
-		if d := math.Abs(float64(v - want[j])); !(d <= splitTolerance*scale) {
+		if d := math.Abs(float64(v - want[j])); !(d <= tolerance(m)*scale) {
 			t.Fatalf("token %d, logit %d: %g, %s %g", i, j, v, what, want[j])
 		}
 	}
@@ -233,6 +251,37 @@ func TestSnapshot(t *testing.T) {
 		if got, want := s.Bytes(), m.StateBytes(8); got != want {
 			t.Errorf("model %d: state of %d bytes, StateBytes says %d", n, got, want)
 		}
+	}
+}
+
+// TestKVFormatFollowsTheWeights: f16 for narrow weights, float32 for float32 weights, what SetKV says in any case, and a state's size with it.
+func TestKVFormatFollowsTheWeights(t *testing.T) {
+	m := tiny(t, 1, 2, 0, 0, 1, 2)
+	perToken := func() int { return m.StateBytes(3) - m.StateBytes(2) }
+	numbers := 2 * 3 * 2 * 8 // keys and values, layers, heads, width
+	expect := func(what string, f kernel.KVFormat) {
+		t.Helper()
+		s := m.NewState()
+		m.Forward(nil, Single([]int32{1, 2, 3}, s))
+		if m.KV() != f || perToken() != numbers*f.Bytes() || s.Bytes() != m.StateBytes(3) {
+			t.Errorf("%s: %v, %d bytes a token, state of %d, want %v", what, m.KV(), perToken(), s.Bytes(), f)
+		}
+	}
+	expect("as made", kernel.KVF32)
+	m.Pack()
+	expect("packed", kernel.KVF32)
+	for _, f := range []quant.Format{quant.Q8, quant.F32, quant.BF16} {
+		m.PackAs(f)
+		expect(f.String(), map[bool]kernel.KVFormat{true: kernel.KVF32, false: kernel.KVF16}[f == quant.F32])
+	}
+	m.SetKV(kernel.KVF32)
+	expect("bf16 and set", kernel.KVF32)
+	m.SetKV(kernel.KVF16)
+	m.PackAs(quant.F32)
+	expect("f32 and set", kernel.KVF16)
+	frozen, err := NewFrozen(m.Config, quant.Q4)
+	if err != nil || frozen.KV() != kernel.KVF16 {
+		t.Errorf("frozen q4: %v, %v", frozen.KV(), err)
 	}
 }
 

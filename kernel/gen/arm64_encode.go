@@ -47,6 +47,8 @@ var neon = map[string]encoding{
 	"addv":         {0x4eb1b800, "dn", "s%d, v%d.4s"},
 	"fcvtl":        {0x0e217800, "dn", "v%d.4s, v%d.4h"},
 	"fcvtl2":       {0x4e217800, "dn", "v%d.4s, v%d.8h"},
+	"fcvtn":        {0x0e216800, "dn", "v%d.4h, v%d.4s"},
+	"fcvtn2":       {0x4e216800, "dn", "v%d.8h, v%d.4s"},
 	"sdot":         {0x4f80e000, "dnmi", "v%d.4s, v%d.16b, v%d.4b[%d]"},
 	"usdot":        {0x4f80f000, "dnmi", "v%d.4s, v%d.16b, v%d.4b[%d]"},
 	"smull":        {0x0e20c000, "dnm", "v%d.8h, v%d.8b, v%d.8b"},

@@ -8,6 +8,7 @@ type tileKernel struct {
 	masked     bool // the last vector is partial
 	packed     bool // A is packed (level.slot floats per k), B in panels of panelBytes per k: strides are constants
 	pairs      bool // a step of k is a pair of bf16 in place of a float32, and sums begin with C, not at zero: one chain over all blocks of k
+	half       bool // B is f16, its rows contiguous over the tile's columns
 }
 
 // slot is the number of floats per k in a packed row panel of A.
@@ -18,8 +19,11 @@ func (l level) maxRows() int { return (l.regs - 4) / 2 }
 
 func (k tileKernel) name(l level) string {
 	kind := l.name
-	if k.pairs {
+	switch {
+	case k.pairs:
 		kind = "BF16" + kind
+	case k.half:
+		kind = "Half" + kind
 	}
 	n := fmt.Sprintf("tile%s_%dx%d", kind, k.rows, k.vecs)
 	if k.masked {
@@ -186,7 +190,7 @@ func (g *gen) tileStrides(k tileKernel) {
 	}
 	g.f("MOVQ tile_aK(DI), R12")
 	g.f("MOVQ tile_bK(DI), R13")
-	if k.vecs > 2 {
+	if k.vecs > 2 && !k.half {
 		g.f("MOVQ tile_bPanel(DI), R15")
 	}
 }
@@ -207,13 +211,18 @@ func (g *gen) bAddress(v int) string {
 const panelWidth = 32
 
 func (g *gen) stridedLoop(k tileKernel, r tileRegs) {
-	if k.vecs > 2 { // no kernel needs both row 3 of A and panel 3 of B
+	if k.vecs > 2 && !k.half { // no kernel needs both row 3 of A and panel 3 of B
 		g.f("LEAQ (R15)(R15*2), R9")
 	}
 	loop := g.newLabel("loop")
 	g.f("PCALIGN $32")
 	g.label(loop)
-	if k.rows == 1 && !k.pairs {
+	if k.half {
+		for o := 0; o < k.vecs*g.bytes()/2; o += 64 {
+			g.f("PREFETCHT0 %d(BX)", halfAhead+o)
+		}
+	}
+	if k.rows == 1 && !k.pairs && !k.half {
 		g.f("VBROADCASTSS (AX), %s", g.v(r.bcast))
 		for v := range k.vecs {
 			if k.masked && v == k.vecs-1 {
@@ -239,9 +248,12 @@ func (g *gen) tileStep(k tileKernel, r tileRegs) {
 	for v0 := 0; v0 < k.vecs; v0 += 2 {
 		vecs := min(2, k.vecs-v0)
 		for v := range vecs {
-			if k.masked && v0+v == k.vecs-1 {
+			switch {
+			case k.half:
+				g.f("VCVTPH2PS %d(BX), %s", (v0+v)*g.bytes()/2, g.v(r.b+v))
+			case k.masked && v0+v == k.vecs-1:
 				g.maskedLoad(g.bAddress(v0+v), r.b+v, r.mask)
-			} else {
+			default:
 				g.f("VMOVUPS %s, %s", g.bAddress(v0+v), g.v(r.b+v))
 			}
 		}

@@ -31,6 +31,7 @@ func generate() map[string]string {
 		g.scans()
 		g.quantPanels()
 		g.dotPeaks()
+		g.halves()
 		g.stream()
 	}
 	g.rope4()
@@ -43,6 +44,7 @@ func generate() map[string]string {
 	arm.neonScans()
 	arm.neonQuant()
 	arm.neonDotPeaks()
+	arm.neonHalves()
 	return map[string]string{
 		"kernel_amd64.s": g.assembly(), "stubs_amd64.go": g.declarations(), "kernel_arm64.s": arm.assembly(), "stubs_arm64.go": arm.declarations(),
 	}
