@@ -16,10 +16,16 @@ import (
 // fileTypes are the values of general.file_type for the types that ExportGGUF writes.
 var fileTypes = map[gguf.Type]uint32{gguf.F32: 0, gguf.F16: 1, gguf.Q4_0: 2, gguf.Q8_0: 7, gguf.BF16: 32}
 
-// ExportGGUF writes a Llama, Qwen2 or Qwen3 model, or a hybrid of Mamba2 layers in the paper's form, as a GGUF file that llama.cpp runs,
-// with its tokenizer if it has one. Matrices are of type t, one of F32, F16, BF16, Q8_0 and Q4_0; vectors are F32. A matrix whose rows are not whole blocks becomes F16, and beside Q4_0
+// ExportGGUF writes a Llama, Qwen2 or Qwen3 model, a hybrid of Mamba2 layers in the paper's form, or a pure Mamba model, as a GGUF file that
+// llama.cpp runs, with its tokenizer if it has one. Matrices are of type t, one of F32, F16, BF16, Q8_0 and Q4_0; vectors are F32. A matrix whose rows are not whole blocks becomes F16, and beside Q4_0
 // the embedding and the head are Q8_0, as they suffer most.
 func ExportGGUF(path string, c *Checkpoint, t gguf.Type) error {
+	return ExportGGUFFrom(path, c, t, nil)
+}
+
+// ExportGGUFFrom is ExportGGUF of a model whose matrices have no numbers, as model.NewFrozen makes it: weights sets data (rows, cols) to those of
+// one when its turn comes, so that there is one at a time in memory.
+func ExportGGUFFrom(path string, c *Checkpoint, t gguf.Type, weights func(name string, data []float32, cols int)) error {
 	if _, ok := fileTypes[t]; !ok {
 		return fmt.Errorf("type %s: want F32, F16, BF16, Q8_0 or Q4_0", t)
 	}
@@ -45,6 +51,12 @@ func ExportGGUF(path string, c *Checkpoint, t gguf.Type) error {
 	}
 	return gguf.WriteFunc(path, append(metadata, more...), list, func(x gguf.Tensor) ([]byte, error) {
 		it := byName[x.Name]
+		p := it.from
+		if p != nil && p.Data == nil && weights != nil {
+			p.Data = make([]float32, tensor.Size(p.Shape))
+			weights(it.name, p.Data, p.Cols())
+			defer func() { p.Data = nil }()
+		}
 		return exportTensor(it.data(), x.Type, it.head)
 	})
 }
@@ -53,7 +65,9 @@ func ExportGGUF(path string, c *Checkpoint, t gguf.Type) error {
 type exportItem struct {
 	gguf.Tensor
 	data func() *tensor.Tensor
-	head int // the width of heads whose rows change their order, or 0
+	head int            // the width of heads whose rows change their order, or 0
+	from *tensor.Tensor // the weight that data is made of, and its name in Params; nil for what is computed
+	name string
 }
 
 // exportItems lists what is written for a model.
@@ -61,23 +75,39 @@ func exportItems(arch string, m *model.Model, t gguf.Type) []exportItem {
 	var items []exportItem
 	if divisors := ropeDivisors(&m.Config); divisors != nil {
 		p := tensor.Of(divisors, len(divisors))
-		items = append(items, exportItem{gguf.Tensor{Name: "rope_freqs.weight", Dims: p.Shape}, func() *tensor.Tensor { return p }, 0})
+		items = append(items, exportItem{Tensor: gguf.Tensor{Name: "rope_freqs.weight", Dims: p.Shape}, data: func() *tensor.Tensor { return p }})
 	}
 	for name, p := range m.Params {
 		if strings.Contains(name, ".mamba.") {
 			continue // graniteItems has them
 		}
+		if arch == mambaArch {
+			it := mambaItem(name, p, t)
+			it.from, it.name = p, name
+			items = append(items, it)
+			continue
+		}
 		x := gguf.Tensor{Name: ggufNames.Replace(name), Type: exportType(name, p, t), Dims: slices.Clone(p.Shape)}
 		slices.Reverse(x.Dims)
-		it := exportItem{Tensor: x, data: func() *tensor.Tensor { return p }}
+		it := exportItem{Tensor: x, data: func() *tensor.Tensor { return p }, from: p, name: name}
 		if arch == "llama" || arch == graniteHybrid {
 			it.head = rotaryHead(name, &m.Config)
 		}
 		items = append(items, it)
 	}
+	if arch != graniteHybrid {
+		return items
+	}
+	names := map[*tensor.Tensor]string{}
+	for name, p := range m.Params {
+		names[p] = name
+	}
 	for i, b := range m.Blocks {
 		if x, ok := b.Mixer.(*model.Mamba2); ok {
-			items = append(items, graniteItems(i, x, &m.Config, t)...)
+			for _, it := range graniteItems(i, x, &m.Config, t) {
+				it.name = names[it.from]
+				items = append(items, it)
+			}
 		}
 	}
 	return items
@@ -88,6 +118,8 @@ func exportArchitecture(c *model.Config) (string, error) {
 	switch {
 	case len(c.HeadTokens) > 0:
 		return "", fmt.Errorf("an output layer of %d of %d tokens cannot be written as GGUF: make the draft without --vocab", len(c.HeadTokens), c.VocabSize)
+	case c.Mamba != nil && c.Mamba.Backbone:
+		return mambaArch, checkMamba(c)
 	case c.Mamba != nil:
 		return graniteHybrid, checkGranite(c)
 	case c.QKNorm && (c.QKVBias || c.OBias || c.MLPBias):
@@ -105,7 +137,7 @@ func exportType(name string, p *tensor.Tensor, t gguf.Type) gguf.Type {
 	if len(p.Shape) == 1 {
 		return gguf.F32
 	}
-	if t == gguf.Q4_0 && (name == "model.embed_tokens.weight" || name == "lm_head.weight") {
+	if t == gguf.Q4_0 && (strings.HasSuffix(name, "embed_tokens.weight") || strings.HasSuffix(name, "embeddings.weight") || name == "lm_head.weight") {
 		t = gguf.Q8_0
 	}
 	if block, _ := t.Block(); p.Shape[1]%block != 0 {
@@ -147,6 +179,9 @@ func exportTensor(p *tensor.Tensor, t gguf.Type, head int) ([]byte, error) {
 
 // modelEntries is the metadata that describes the model.
 func modelEntries(arch string, c *model.Config) []gguf.KV {
+	if arch == mambaArch {
+		return mambaEntries(c)
+	}
 	number := func(v int) any { return uint32(v) }
 	list := []gguf.KV{
 		{Key: "general.architecture", Value: arch},

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"bytes"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"krait/gguf"
 	"krait/internal/golden"
 	"krait/model"
+	"krait/quant"
 	"krait/tensor"
 )
 
@@ -256,6 +258,131 @@ func TestCheckGranite(t *testing.T) {
 		change(&config, &mamba)
 		if err := checkGranite(&config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// TestExportMamba: the file holds the weights under llama.cpp's names, the scan's A itself, and the shape in its metadata.
+func TestExportMamba(t *testing.T) {
+	c := unbiasedMamba(t)
+	path := filepath.Join(t.TempDir(), "x.gguf")
+	if err := ExportGGUF(path, c, gguf.F32); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m := c.Model.Config.Mamba
+	for key, want := range map[string]int{"ssm.inner_size": m.DInner, "ssm.state_size": m.DState, "ssm.time_step_rank": m.DTRank, "ssm.conv_kernel": m.DConv, "block_count": len(c.Model.Blocks)} {
+		if got, ok := f.Uint("mamba." + key); !ok || int(got) != want {
+			t.Errorf("%s is %d, want %d", key, got, want)
+		}
+	}
+	count := 0
+	for name, p := range c.Model.Params {
+		count++
+		x, ok := f.Tensor(mambaNames.Replace(name))
+		if !ok {
+			t.Errorf("no tensor %s", mambaNames.Replace(name))
+			continue
+		}
+		got, want := make([]float32, len(p.Data)), slices.Clone(p.Data)
+		if err := gguf.Float32s(got, x); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "A_log") {
+			for i, v := range want {
+				want[i] = float32(-math.Exp(float64(v)))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	for _, name := range []string{"blk.0.attn_norm.weight", "blk.1.ssm_in.weight", "blk.1.ssm_conv1d.bias", "blk.0.ssm_x.weight", "blk.0.ssm_dt.bias", "blk.0.ssm_a", "blk.0.ssm_d", "output_norm.weight"} {
+		if _, ok := f.Tensor(name); !ok {
+			t.Errorf("no tensor %s", name)
+		}
+	}
+	if n := len(f.Names()); n != count {
+		t.Errorf("%d tensors of %d weights", n, count)
+	}
+	c.Model.Config.Mamba.ProjBias = true
+	if err := ExportGGUF(path+"2", c, gguf.F32); err == nil || !strings.Contains(err.Error(), "use_bias") {
+		t.Error(err)
+	}
+}
+
+// unbiasedMamba returns the pure Mamba model without the biases of its projections.
+func unbiasedMamba(t *testing.T) *Checkpoint {
+	t.Helper()
+	c, err := Load(golden.Dir(t, "mamba"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := map[string]*tensor.Tensor{}
+	for name, p := range c.Model.Params {
+		from[name] = p
+	}
+	config, mamba := c.Model.Config, *c.Model.Config.Mamba
+	mamba.ProjBias = false
+	config.Mamba = &mamba
+	if c.Model, err = model.New(config); err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range c.Model.Params {
+		copy(p.Data, from[name].Data)
+	}
+	return c
+}
+
+// TestExportGGUFFrom: weights that come one at a time make the same file as those that are there.
+func TestExportGGUFFrom(t *testing.T) {
+	for _, name := range []string{"tiny-hybrid", "mamba", "llama-gqa"} {
+		c, err := Load(golden.Dir(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch name {
+		case "mamba":
+			c = unbiasedMamba(t)
+		case "tiny-hybrid":
+			c.Model.Config.RMSNormEps, c.Model.Config.Mamba.RMSNormEps = graniteEps, graniteEps
+			c.Model.Config.Mamba.IntermediateSize = c.Model.Config.IntermediateSize
+		}
+		dir := t.TempDir()
+		whole, pieces := filepath.Join(dir, "a.gguf"), filepath.Join(dir, "b.gguf")
+		if err := ExportGGUF(whole, c, gguf.F32); err != nil {
+			t.Fatal(err)
+		}
+		frozen, err := model.NewFrozen(c.Model.Config, quant.Q8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		weights, asked := map[string]*tensor.Tensor{}, 0
+		for name, p := range c.Model.Params {
+			weights[name] = p
+		}
+		for name, p := range frozen.Params {
+			copy(p.Data, weights[name].Data)
+		}
+		other := *c
+		other.Model = frozen
+		err = ExportGGUFFrom(pieces, &other, gguf.F32, func(name string, data []float32, cols int) {
+			asked++
+			if copy(data, weights[name].Data) != len(data) || cols != weights[name].Cols() {
+				t.Errorf("%s: %d numbers in rows of %d", name, len(data), cols)
+			}
+		})
+		if err != nil || asked == 0 {
+			t.Fatal(err, asked)
+		}
+		a, errA := os.ReadFile(whole)
+		b, errB := os.ReadFile(pieces)
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s: the files differ (%v, %v)", name, errA, errB)
 		}
 	}
 }

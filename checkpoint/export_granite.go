@@ -88,8 +88,8 @@ func graniteItems(layer int, x *model.Mamba2, c *model.Config, t gguf.Type) []ex
 		conv = slices.Concat(each(0, inner), each(inner, inner), each(2*inner, inner))
 	}
 	one := each(0, m.NGroups)
-	item := func(name string, typ gguf.Type, dims []int, data func() *tensor.Tensor) exportItem {
-		return exportItem{Tensor: gguf.Tensor{Name: fmt.Sprintf("blk.%d.%s", layer, name), Type: typ, Dims: dims}, data: data}
+	item := func(name string, typ gguf.Type, dims []int, from *tensor.Tensor, data func() *tensor.Tensor) exportItem {
+		return exportItem{Tensor: gguf.Tensor{Name: fmt.Sprintf("blk.%d.%s", layer, name), Type: typ, Dims: dims}, data: data, from: from}
 	}
 	matrix := func(cols int) gguf.Type {
 		if block, _ := t.Block(); cols%block != 0 {
@@ -98,14 +98,14 @@ func graniteItems(layer int, x *model.Mamba2, c *model.Config, t gguf.Type) []ex
 		return t
 	}
 	return []exportItem{
-		item("ssm_in.weight", matrix(c.HiddenSize), []int{c.HiddenSize, len(in)}, func() *tensor.Tensor { return gather(x.InProj.Weight, in, c.HiddenSize, 0) }),
-		item("ssm_conv1d.weight", gguf.F32, []int{m.DConv, len(conv)}, func() *tensor.Tensor { return gather(x.ConvWeight, conv, m.DConv, 0) }),
-		item("ssm_conv1d.bias", gguf.F32, []int{len(conv)}, func() *tensor.Tensor { return gather(x.ConvBias, conv, 1, 0) }),
-		item("ssm_dt.bias", gguf.F32, []int{heads}, func() *tensor.Tensor { return gather(x.DtBias, one, 1, 0) }),
-		item("ssm_a", gguf.F32, []int{1, heads}, func() *tensor.Tensor { return decay(gather(x.ALog, one, 1, 0)) }),
-		item("ssm_d", gguf.F32, []int{1, heads}, func() *tensor.Tensor { return gather(x.D, one, 1, 0) }),
-		item("ssm_norm.weight", gguf.F32, []int{width, heads}, func() *tensor.Tensor { return gather(x.NormWeight, each(0, inner), 1, 1) }),
-		item("ssm_out.weight", matrix(heads*width), []int{heads * width, c.HiddenSize}, func() *tensor.Tensor { return widen(x.OutProj.Weight, heads*width) }),
+		item("ssm_in.weight", matrix(c.HiddenSize), []int{c.HiddenSize, len(in)}, x.InProj.Weight, func() *tensor.Tensor { return gather(x.InProj.Weight, in, c.HiddenSize, 0) }),
+		item("ssm_conv1d.weight", gguf.F32, []int{m.DConv, len(conv)}, x.ConvWeight, func() *tensor.Tensor { return gather(x.ConvWeight, conv, m.DConv, 0) }),
+		item("ssm_conv1d.bias", gguf.F32, []int{len(conv)}, x.ConvBias, func() *tensor.Tensor { return gather(x.ConvBias, conv, 1, 0) }),
+		item("ssm_dt.bias", gguf.F32, []int{heads}, x.DtBias, func() *tensor.Tensor { return gather(x.DtBias, one, 1, 0) }),
+		item("ssm_a", gguf.F32, []int{1, heads}, x.ALog, func() *tensor.Tensor { return decay(gather(x.ALog, one, 1, 0)) }),
+		item("ssm_d", gguf.F32, []int{1, heads}, x.D, func() *tensor.Tensor { return gather(x.D, one, 1, 0) }),
+		item("ssm_norm.weight", gguf.F32, []int{width, heads}, x.NormWeight, func() *tensor.Tensor { return gather(x.NormWeight, each(0, inner), 1, 1) }),
+		item("ssm_out.weight", matrix(heads*width), []int{heads * width, c.HiddenSize}, x.OutProj.Weight, func() *tensor.Tensor { return widen(x.OutProj.Weight, heads*width) }),
 	}
 }
 

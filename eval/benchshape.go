@@ -113,60 +113,84 @@ func DraftShape(name string, m *model.Config) string {
 }
 
 // RandomModel returns a model whose weights are drawn at random, the same for the same seed, and packed in a format: products, norms and
-// scans see numbers of the usual sizes, so they take the time that trained weights take. A model in a narrow format has never had its
-// float32 weights in memory all at once, and is good for inference alone.
+// scans see numbers of the usual sizes, so they take the time that trained weights take. A model in a narrow format never has float32
+// weights of its matrices in memory, and is good for inference alone.
 func RandomModel(c model.Config, seed uint64, f quant.Format) (*model.Model, error) {
-	create := model.New
-	if f != quant.F32 {
-		create = func(c model.Config) (*model.Model, error) { return model.NewFrozen(c, f) }
+	if f == quant.F32 {
+		m, err := model.New(c)
+		if err != nil {
+			return nil, err
+		}
+		randomWeights(m, seed)
+		m.Pack()
+		return m, nil
 	}
-	m, err := create(c)
+	m, weights, err := RandomShape(c, seed, f)
 	if err != nil {
 		return nil, err
 	}
+	var memory kernel.Memory
+	return m, m.PackFrom(func(name string, out, in int, g quant.Format) (quant.Matrix, error) {
+		rows := func(scratch []float32, lo, hi int) []float32 {
+			scratch = scratch[:(hi-lo)*in]
+			weights(name, in)(scratch, lo*in)
+			return scratch
+		}
+		return quant.Pack(rows, out, in, g, &memory), nil
+	})
+}
+
+// RandomShape is RandomModel before it has its matrices. weights returns the function that sets part of a matrix, with rows of cols elements, from
+// element at on.
+func RandomShape(c model.Config, seed uint64, f quant.Format) (m *model.Model, weights func(name string, cols int) func(part []float32, at int), err error) {
+	if m, err = model.NewFrozen(c, f); err != nil {
+		return nil, nil, err
+	}
+	seeds := randomWeights(m, seed)
+	return m, func(name string, cols int) func(part []float32, at int) {
+		value := randomValue(name, cols)
+		return func(part []float32, at int) {
+			for i := range part {
+				part[i] = float32(value(uniform(seeds[name]<<32 + uint64(at+i))))
+			}
+		}
+	}, nil
+}
+
+// randomWeights fills the weights that have room, and returns the seed of each.
+func randomWeights(m *model.Model, seed uint64) map[string]uint64 {
 	seeds := map[string]uint64{}
 	for name, p := range m.Params {
 		seed++
 		seeds[name] = seed
-		if p.Data != nil {
-			randomise(name, p.Data, p.Cols(), seed)
-		}
+		value := randomValue(name, p.Cols())
+		tensor.Rows(len(p.Data), 4, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				p.Data[i] = float32(value(uniform(seeds[name]<<32 + uint64(i))))
+			}
+		})
 	}
-	if f == quant.F32 {
-		m.Pack()
-		return m, nil
-	}
-	var memory kernel.Memory
-	var scratch []float32
-	return m, m.PackFrom(func(name string, out, in int, g quant.Format) (quant.Matrix, error) {
-		scratch = kernel.Grow(scratch, out*in)
-		randomise(name, scratch, in, seeds[name])
-		return quant.Quantize(scratch, out, in, g, &memory), nil
-	})
+	return seeds
 }
 
-// randomise fills one weight, whose rows have cols elements.
-func randomise(name string, data []float32, cols int, seed uint64) {
-	value := func(u float64) float64 { return (2*u - 1) * math.Sqrt(3/float64(cols)) }
+// randomValue returns the function that makes one weight, whose rows have cols elements, of a number in [0,1).
+func randomValue(name string, cols int) func(u float64) float64 {
 	switch {
 	case strings.HasSuffix(name, "norm.weight"), strings.HasSuffix(name, "norm_f.weight"), strings.HasSuffix(name, ".D"):
-		value = func(float64) float64 { return 1 }
+		return func(float64) float64 { return 1 }
 	case strings.HasSuffix(name, ".A_log"):
-		value = func(u float64) float64 { return math.Log(1 + 15*u) }
+		return func(u float64) float64 { return math.Log(1 + 15*u) }
 	case strings.HasSuffix(name, ".dt_bias"), strings.HasSuffix(name, "dt_proj.bias"): // Δ from 0.001 to 0.1, through the inverse of softplus
-		value = func(u float64) float64 { return math.Log(math.Expm1(0.001 * math.Pow(100, u))) }
+		return func(u float64) float64 { return math.Log(math.Expm1(0.001 * math.Pow(100, u))) }
 	case strings.HasSuffix(name, "embed_tokens.weight"), strings.HasSuffix(name, "embeddings.weight"):
-		value = func(u float64) float64 { return (2*u - 1) * 0.035 }
+		return func(u float64) float64 { return (2*u - 1) * 0.035 }
 	case strings.HasSuffix(name, ".bias"):
-		value = func(u float64) float64 { return (2*u - 1) * 0.01 }
+		return func(u float64) float64 { return (2*u - 1) * 0.01 }
 	case strings.HasSuffix(name, "conv1d.weight"):
-		value = func(u float64) float64 { return u - 0.5 }
+		return func(u float64) float64 { return u - 0.5 }
 	}
-	tensor.Rows(len(data), 4, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			data[i] = float32(value(uniform(seed<<32 + uint64(i))))
-		}
-	})
+	scale := math.Sqrt(3 / float64(cols))
+	return func(u float64) float64 { return (2*u - 1) * scale }
 }
 
 // uniform returns a number in [0,1) that looks random in i (SplitMix64, Steele et al. 2014).

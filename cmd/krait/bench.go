@@ -16,6 +16,7 @@ import (
 	"krait/model"
 	"krait/quant"
 	"krait/recipe"
+	"krait/tensor"
 )
 
 // benchFlags are what krait bench and krait bench spec have in common.
@@ -208,7 +209,7 @@ func (b *benchFlags) exportShape(file string) error {
 	if err != nil {
 		return err
 	}
-	m, err := eval.RandomModel(c, b.seed, quant.F32)
+	m, weights, err := eval.RandomShape(c, b.seed, quant.Q8)
 	if err != nil {
 		return err
 	}
@@ -217,7 +218,11 @@ func (b *benchFlags) exportShape(file string) error {
 	if err != nil {
 		return err
 	}
-	return checkpoint.ExportGGUF(file, &checkpoint.Checkpoint{Model: m, Files: map[string][]byte{"tokenizer.json": tokens}}, t)
+	fill := func(name string, data []float32, cols int) {
+		part := weights(name, cols)
+		tensor.Rows(len(data), 4, func(lo, hi int) { part(data[lo:hi], lo) })
+	}
+	return checkpoint.ExportGGUFFrom(file, &checkpoint.Checkpoint{Model: m, Files: map[string][]byte{"tokenizer.json": tokens}}, t, fill)
 }
 
 // printBench prints the table for people.

@@ -18,7 +18,7 @@ func exportCommand(u *ui) *cobra.Command {
 		Long: `Write a model for other programs. --format gguf makes one file that llama.cpp runs, tokenizer and chat template included, with
 its matrices in the --type f32, f16, bf16, q8_0 or q4_0: Llama, Mistral, Qwen2 and Qwen3 models, and hybrids with the paper's
 Mamba2 layers, which llama.cpp runs as granitehybrid (their heads are doubled with zeros, as it demands; what it cannot
-express is refused). --format hf makes a directory that Transformers reads, in float32, also from a GGUF file or a pure Mamba model; --format mil
+express is refused), and pure Mamba models with Mamba1 layers. --format hf makes a directory that Transformers reads, in float32, also from a GGUF file or a pure Mamba model; --format mil
 the same for a hybrid, in the form of the paper's releases.`,
 		Example: `  krait export stories260k --format gguf --type q8_0 --out stories.gguf
   krait export stories.gguf --format hf --out stories`,
