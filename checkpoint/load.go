@@ -27,6 +27,7 @@ type Checkpoint struct {
 	BOS, EOS   []int32           // bos_token_id and eos_token_id
 	Provenance *Provenance       // krait.json, nil where there is none
 	Files      map[string][]byte // the tokenizer's and the generation's files, carried as they are
+	Stored     quant.Format      // of the weights as they are stored: what a packed load without a format leaves them
 	DType      safetensors.DType // in which Save writes the weights: F32 (also ""), BF16 or F16. A load leaves it alone
 	config     map[string]json.RawMessage
 	tokenizer  func() (*tokenizer.Tokenizer, error) // parses on its first call
@@ -162,6 +163,7 @@ func read(files fs.FS, from tensors, w wanted) (*Checkpoint, error) {
 			return nil, err
 		}
 	}
+	c.Stored = stored
 	if err := justify(&config, from); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ type BenchConfig struct {
 
 // BenchTests lists the tests in the order in which they run.
 func BenchTests() []string {
-	return []string{"gemm_f32", "gemm_bf16", "tg128", "verify2", "verify4", "verify8", "verify16", "batch8", "pp512", "depth4096", "train2048"}
+	return []string{"gemm_f32", "gemm_bf16", "tg128", "verify2", "verify4", "verify8", "verify16", "batch8", "pp512", "depth4096", "depth32768", "train2048"}
 }
 
 // CheckBenchTests refuses names that are no tests.
@@ -52,6 +52,7 @@ type BenchReport struct {
 	Shape      string      `json:"shape"`
 	Vocabulary int         `json:"vocabulary"`
 	Type       string      `json:"type"`
+	KV         string      `json:"kv"` // the format of keys and values
 	Layers     BenchLayers `json:"layers"`
 	Parameters int         `json:"parameters"`
 	Weights    BenchBytes  `json:"weights"`
@@ -82,7 +83,7 @@ type BenchRow struct {
 	Range           []float64   `json:"milliseconds_range,omitempty"` // of the runs: fastest, slowest
 	Limit           float64     `json:"limit_milliseconds,omitempty"`
 	FractionOfLimit float64     `json:"fraction_of_limit,omitempty"`
-	Ratio           float64     `json:"ratio,omitempty"` // verify: over tg128; batch8, depth4096: too
+	Ratio           float64     `json:"ratio,omitempty"` // verify: over tg128; batch8, depths: too
 	Tokens          int         `json:"tokens,omitempty"`
 	Runs            int         `json:"runs,omitempty"`
 	Disturbed       int         `json:"disturbed_runs,omitempty"` // left out: other programs had the processors for part of the time
@@ -154,7 +155,7 @@ func Bench(ctx context.Context, s BenchSubject, c BenchConfig) (*BenchReport, er
 		return nil, err
 	}
 	r := &BenchReport{
-		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: s.Name, Vocabulary: s.Model.Config.VocabSize, Type: s.Model.Format().String(),
+		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: s.Name, Vocabulary: s.Model.Config.VocabSize, Type: s.Model.Format().String(), KV: s.Model.KV().String(),
 		Parameters: s.Model.NumParams(), Weights: BenchBytes{b.work.weights, b.work.bytes}, Probes: b.prober.probes(), Peer: c.Peer,
 	}
 	for i := range s.Model.Config.NumHiddenLayers {
@@ -191,7 +192,7 @@ func (b *bench) plan() error {
 
 // compared reports whether a test's time is given as a ratio to plain decoding.
 func compared(test string) bool {
-	return strings.HasPrefix(test, "verify") || test == "batch8" || test == "depth4096"
+	return strings.HasPrefix(test, "verify") || test == "batch8" || depthOf(test) > 0
 }
 
 // run makes all runs of all tests.
@@ -304,9 +305,9 @@ func (b *bench) row(t *benchTest) BenchRow {
 			r.Peer.Ratio = pick(func(t timing) float64 { return t.peer / t.peerBase })
 		}
 	}
-	if t.name == "depth4096" {
+	if depth := depthOf(t.name); depth > 0 {
 		r.KVOverLimit = pick(func(t timing) float64 {
-			return (t.seconds - t.base) / (t.limit * float64(b.cacheBytes()) / float64(b.cacheBytes()+b.work.bytes))
+			return (t.seconds - t.base) / (t.limit * float64(b.cacheBytes(depth)) / float64(b.cacheBytes(depth)+b.work.bytes))
 		})
 	}
 	return r

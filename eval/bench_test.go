@@ -83,7 +83,7 @@ func TestRandomModel(t *testing.T) {
 func TestBench(t *testing.T) {
 	last := 0
 	r, err := Bench(context.Background(), subject(t, "tinyhybrid"), BenchConfig{Runs: 2, Seconds: 0.05, Tests: []string{
-		"gemm_bf16", "pp512", "verify2", "verify16", "batch8", "depth4096", "train2048"}, Report: func(done, total int, _ string) { last = total - done }})
+		"gemm_bf16", "pp512", "verify2", "verify16", "batch8", "depth4096", "depth32768", "train2048"}, Report: func(done, total int, _ string) { last = total - done }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("ratio: %+v", row)
 		}
 	}
-	if want := []string{"gemm_bf16", "tg128", "verify2", "verify16", "batch8", "pp512", "depth4096", "train2048"}; !slices.Equal(names, want) {
+	if want := []string{"gemm_bf16", "tg128", "verify2", "verify16", "batch8", "pp512", "depth4096", "depth32768", "train2048"}; !slices.Equal(names, want) {
 		t.Errorf("tests %v, want %v", names, want)
 	}
 }

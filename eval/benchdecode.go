@@ -68,7 +68,7 @@ const (
 	generated  = 128
 	promptRows = 512
 	sequences  = 8
-	farDepth   = 4096
+	nearDepth  = 512 // tokens that a sequence is fed before it is made long
 	farTokens  = 8
 	trainRows  = 2048
 	leastSteps = 8
@@ -107,12 +107,13 @@ func (b *bench) test(name string) *benchTest {
 		rows := min(promptRows, window-1)
 		t.run = func(ctx context.Context) (timing, error) { return b.prefillRun(ctx, rows) }
 		t.cost = func(t timing) (float64, operations) { return b.work.prompt(t.tokens) }
-	case "depth4096":
-		t.run = b.depthRun()
-		t.skip = tooLong(farDepth + b.Runs*farTokens)
+	case "depth4096", "depth32768":
+		depth := depthOf(name)
+		t.run = b.depthRun(depth)
+		t.skip = tooLong(depth + b.Runs*farTokens)
 		t.cost = func(t timing) (float64, operations) {
 			bytes, ops := b.work.step(1)
-			return bytes + float64(b.cacheBytes()), ops
+			return bytes + float64(b.cacheBytes(depth)), ops
 		}
 	case "train2048":
 		b.trainTest(t)
@@ -124,8 +125,14 @@ func (b *bench) test(name string) *benchTest {
 	return t
 }
 
-// cacheBytes is what a step at farDepth reads of keys and values.
-func (b *bench) cacheBytes() int { return b.model.StateBytes(farDepth) - b.model.StateBytes(0) }
+// depthOf returns the tokens before those of a test of depth, or 0 for another test.
+func depthOf(test string) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(test, "depth"))
+	return n
+}
+
+// cacheBytes is what a step at a depth reads of keys and values.
+func (b *bench) cacheBytes(depth int) int { return b.model.StateBytes(depth) - b.model.StateBytes(0) }
 
 // decodeRun decodes plainly, through the engine as a user does, until there are enough tokens or the time is up.
 func (b *bench) decodeRun(ctx context.Context) (timing, error) {
@@ -232,13 +239,18 @@ func (b *bench) verifyRun(ctx context.Context, n int) (timing, error) {
 	return timing{seconds: sum / float64(max(1, rounds)), tokens: n, steps: rounds}, ctx.Err()
 }
 
-// depthRun returns a test that decodes far from the beginning. Its runs go on from one another.
-func (b *bench) depthRun() func(ctx context.Context) (timing, error) {
+// depthRun returns a test that decodes far from the beginning. Its runs go on from one another. The keys and values are those of the first
+// tokens over and over: a step reads them as it reads others.
+func (b *bench) depthRun(depth int) func(ctx context.Context) (timing, error) {
 	var s *stepper
 	return func(ctx context.Context) (timing, error) {
 		if s == nil {
 			s = newStepper(b.model)
-			if err := s.prefix(ctx, farDepth); err != nil {
+			if err := s.prefix(ctx, nearDepth); err != nil {
+				return timing{}, err
+			}
+			s.state.Repeat(depth)
+			if _, err := s.step(1, 1); err != nil { // grows the arena and the caches
 				return timing{}, err
 			}
 		}

@@ -180,6 +180,19 @@ func TestKVFormats(t *testing.T) {
 			}
 		}
 	}
+	for _, f := range []KVFormat{KVF32, KVF16} {
+		long := KV{P: p, Format: f}
+		long.Append(k, p, v, p, n)
+		long.Repeat(300)
+		for at := range 300 * p { // 70 tokens have 64 in whole panels
+			if f == KVF16 && long.HalfV[at] != long.HalfV[at%(64*p)] || f == KVF32 && long.V[at] != v[at%(64*p)] {
+				t.Fatalf("%v: number %d of a repetition differs", f, at)
+			}
+		}
+		if long.Len != 300 || long.Bytes() != 300*p*2*f.Bytes() {
+			t.Errorf("%v: %d tokens", f, long.Len)
+		}
+	}
 	if _, err := ParseKV("f8"); err == nil {
 		t.Error("ParseKV takes f8")
 	}

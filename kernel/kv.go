@@ -65,6 +65,30 @@ func scatter[T any](panel, x []T) {
 	}
 }
 
+// Repeat makes the keys and values n by repeating those there are, whole panels of them.
+func (c *KV) Repeat(n int) {
+	c.grow(n)
+	whole := c.Len / PanelWidth * PanelWidth * c.P
+	if whole == 0 {
+		panic("kernel: Repeat of less than a panel of keys")
+	}
+	end := roundUp(n, PanelWidth) * c.P
+	if c.Format == KVF16 {
+		repeat(c.HalfK[:end], whole)
+		repeat(c.HalfV[:end], whole)
+	} else {
+		repeat(c.K[:end], whole)
+		repeat(c.V[:end], whole)
+	}
+	c.Len = n
+}
+
+// repeat fills s with its first n elements.
+func repeat[T any](s []T, n int) {
+	for at := n; at < len(s); at += copy(s[at:], s[:n]) {
+	}
+}
+
 // grow makes room for n tokens.
 func (c *KV) grow(n int) {
 	room := max(len(c.V), len(c.HalfV)) / c.P

@@ -184,7 +184,7 @@ func (s *mambaState) convState() *autograd.ConvState { return s.conv }
 type convHolder interface{ convState() *autograd.ConvState }
 
 // SetKV chooses the format of keys and values: those of states made from here on, and those of sequences that nobody continues, except where
-// a gradient is recorded. Without it they are f16 where the weights are narrow, and float32 where these are.
+// a gradient is recorded. Without it they are f16 where the weights are narrow, and float32 where those are: see DefaultKV.
 func (m *Model) SetKV(f kernel.KVFormat) {
 	m.kv = &f
 	m.formatKV()
@@ -192,13 +192,18 @@ func (m *Model) SetKV(f kernel.KVFormat) {
 
 // KV returns the format of keys and values.
 func (m *Model) KV() kernel.KVFormat {
-	switch {
-	case m.kv != nil:
+	if m.kv != nil {
 		return *m.kv
-	case m.format != quant.F32:
-		return kernel.KVF16
 	}
-	return kernel.KVF32
+	return DefaultKV(m.format)
+}
+
+// DefaultKV returns the format of keys and values beside weights of a format: what f16 loses is less than what narrow weights have lost.
+func DefaultKV(weights quant.Format) kernel.KVFormat {
+	if weights == quant.F32 {
+		return kernel.KVF32
+	}
+	return kernel.KVF16
 }
 
 // formatKV tells the layers the format.
@@ -208,6 +213,22 @@ func (m *Model) formatKV() {
 			a.heads.KV = m.KV()
 		}
 	}
+}
+
+// Repeat makes a sequence n tokens long by repeating keys and values that it has. It is for measuring how long a step takes far from the
+// beginning, without the time to get there; what the state says means nothing.
+func (s *State) Repeat(n int) {
+	if s.mark >= 0 || s.length == 0 || n < s.length {
+		panic(fmt.Sprintf("model: Repeat(%d) of %d tokens, mark %d", n, s.length, s.mark))
+	}
+	for _, l := range s.layers {
+		if a, ok := l.(*attentionState); ok {
+			for i := range a.kv {
+				a.kv[i].Repeat(n)
+			}
+		}
+	}
+	s.length = n
 }
 
 // StateBytes returns the memory of one sequence's state after tokens tokens.

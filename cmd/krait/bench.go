@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,6 +23,7 @@ import (
 // benchFlags are what krait bench and krait bench spec have in common.
 type benchFlags struct {
 	shape, weights string
+	kv             string
 	threads, runs  int
 	seconds        float64
 	seed           uint64
@@ -33,6 +35,7 @@ func (b *benchFlags) flags(cmd *cobra.Command, seconds float64) {
 	f := cmd.Flags()
 	f.StringVar(&b.shape, "shape", "", "measure a model of random weights, of this `NAME`: "+strings.Join(eval.ShapeNames(), ", "))
 	f.StringVar(&b.weights, "type", "", weightsUsage+" (default: as MODEL's are stored; f32 for a shape)")
+	f.StringVar(&b.kv, "kv", "", kvUsage)
 	f.IntVar(&b.threads, "threads", 0, "use `N` threads (default: the machine's processors)")
 	f.IntVar(&b.runs, "runs", 5, "time everything `N` times")
 	f.Float64Var(&b.seconds, "seconds", seconds, "cut a run of decoding off after about `N` seconds")
@@ -60,7 +63,7 @@ func (b *benchFlags) validate(cmd *cobra.Command, args []string) error {
 			return usage(cmd, "--shape: %v", err)
 		}
 	}
-	if err := checkType(cmd, b.weights); err != nil {
+	if err := cmp.Or(checkType(cmd, b.weights), checkKV(cmd, b.kv)); err != nil {
 		return err
 	}
 	b.format, _ = quant.Parse(b.weights) // the type that is asked for, or f32
@@ -89,6 +92,7 @@ func (b *benchFlags) subject(u *ui, args []string) (eval.BenchSubject, error) {
 			return eval.BenchSubject{}, err
 		}
 		b.format = c.Model.Format()
+		setKV(b.kv, c.Model)
 		return eval.BenchSubject{Name: args[0], Model: c.Model}, nil
 	}
 	m, err := b.random(b.shape, 0)
@@ -104,7 +108,11 @@ func (b *benchFlags) random(shape string, vocabulary int) (*model.Model, error) 
 	if vocabulary > 0 {
 		c.VocabSize = vocabulary
 	}
-	return eval.RandomModel(c, b.seed, b.format)
+	m, err := eval.RandomModel(c, b.seed, b.format)
+	if err == nil {
+		setKV(b.kv, m)
+	}
+	return m, err
 }
 
 // progressOf shows how far a measurement is.
@@ -227,8 +235,8 @@ func (b *benchFlags) exportShape(file string) error {
 
 // printBench prints the table for people.
 func printBench(u *ui, r *eval.BenchReport) {
-	u.print("%s: %s, %d attention and %d Mamba layers, vocabulary %d, %s in %s\n", r.Shape, millions(r.Parameters), r.Layers.Attention, r.Layers.Mamba,
-		r.Vocabulary, formatBytes(int64(r.Weights.Bytes)), r.Type)
+	u.print("%s: %s, %d attention and %d Mamba layers, vocabulary %d, %s in %s, keys and values in %s\n", r.Shape, millions(r.Parameters), r.Layers.Attention, r.Layers.Mamba,
+		r.Vocabulary, formatBytes(int64(r.Weights.Bytes)), r.Type, r.KV)
 	if share := r.Probes.ProcessorShare; share > 0 && share < 0.95 {
 		u.note("other programs were busy: this one got %s of the processors, so figures are low and vary", percent(share))
 	}
@@ -247,6 +255,9 @@ func printBench(u *ui, r *eval.BenchReport) {
 			}
 			if x.AllOverOne > 0 {
 				row[6] = fmt.Sprintf("all threads %.2fx one", x.AllOverOne)
+			}
+			if x.KVOverLimit > 0 {
+				row[6] = fmt.Sprintf("keys and values %.2fx their limit", x.KVOverLimit)
 			}
 			if x.GEMMShare > 0 {
 				row[6] = fmt.Sprintf("%s in products", percent(x.GEMMShare))

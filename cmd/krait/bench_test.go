@@ -41,9 +41,12 @@ func TestBench(t *testing.T) {
 func TestBenchType(t *testing.T) {
 	for _, weights := range []string{"bf16", "q8", "q4"} {
 		keys := mustJSON(t, t.TempDir(), nil, "bench", "stories260k", "--type", weights, "--json", "--tests", "verify2", "--runs", "1", "--seconds", "0.05")
-		if keys["type"] != weights {
-			t.Errorf("type %v, want %s", keys["type"], weights)
+		if keys["type"] != weights || keys["kv"] != "f16" {
+			t.Errorf("type %v, want %s; keys and values %v", keys["type"], weights, keys["kv"])
 		}
+	}
+	if keys := mustJSON(t, t.TempDir(), nil, "bench", "--shape", "tiny", "--type", "q8", "--kv", "f32", "--json", "--tests", "gemm_f32", "--runs", "1", "--seconds", "0.05"); keys["kv"] != "f32" {
+		t.Errorf("keys and values %v, want f32", keys["kv"])
 	}
 }
 
@@ -133,6 +136,7 @@ func TestBenchUsage(t *testing.T) {
 		"bench --shape tiny --seconds 0":                      "--seconds is 0",
 		"bench --shape tiny --compare vllm":                   "--compare",
 		"bench --shape tiny --type q9":                        "--type",
+		"bench --shape tiny --kv f8":                          "--kv",
 		"bench spec --shape tiny --synthetic 0.5":             "--synthetic 0.5",
 		"bench spec --shape tiny --synthetic 4 --depth 2":     "--synthetic 4",
 		"bench spec --shape tiny --depth -2":                  "--depth is -2",

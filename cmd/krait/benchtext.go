@@ -67,7 +67,7 @@ func (t *textFlags) validate(cmd *cobra.Command, shape string) error {
 
 // run measures a model on the texts.
 func (t *textFlags) run(cmd *cobra.Command, u *ui, b *benchFlags, name string) (*eval.SpecReport, error) {
-	t.model, t.weights = name, b.weights
+	t.model, t.weights, t.kv = name, b.weights, b.kv
 	target, draft, err := t.load(u)
 	if err != nil {
 		return nil, err

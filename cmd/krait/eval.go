@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -14,7 +15,7 @@ import (
 type evalConfig struct {
 	text            string
 	context, stride int
-	weights         string
+	weights, kv     string
 	json            bool
 }
 
@@ -24,6 +25,7 @@ func (c *evalConfig) flags(cmd *cobra.Command) {
 	f.IntVar(&c.context, "context", 0, "read in windows of `N` tokens (default: the model's context, at most 2048)")
 	f.IntVar(&c.stride, "stride", 0, "begin a window every `N` tokens (default: the context)")
 	f.StringVar(&c.weights, "type", "f32", weightsUsage)
+	f.StringVar(&c.kv, "kv", "", kvUsage)
 	f.BoolVar(&c.json, "json", false, "print one JSON object")
 }
 
@@ -40,7 +42,7 @@ func (c *evalConfig) validate(cmd *cobra.Command) error {
 	case c.context > 0 && c.stride > c.context:
 		return usage(cmd, "--stride %d is more than --context %d", c.stride, c.context)
 	}
-	return checkType(cmd, c.weights)
+	return cmp.Or(checkType(cmd, c.weights), checkKV(cmd, c.kv))
 }
 
 // defaults sets what was not given from the model.
@@ -103,6 +105,7 @@ overlap and each token is predicted once, in the first window that holds it.`,
 		if err != nil {
 			return err
 		}
+		setKV(c.kv, m.Model)
 		if err := c.defaults(u, &m.Model.Config); err != nil {
 			return err
 		}
@@ -163,6 +166,7 @@ tokens at which both have the same first choice. Both must share a tokenizer.`,
 		if err != nil {
 			return err
 		}
+		setKV(c.kv, m.Model)
 		teacher, err := u.load(args[1])
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,7 @@ type generateConfig struct {
 	prompt, promptIDs string
 	request           engine.Request
 	ignoreEOS         bool
-	weights           string
+	weights, kv       string
 	json              bool
 }
 
@@ -78,6 +79,7 @@ the seed gives it again.`,
 	f.IntVar(&r.Speculate, "speculate", defaultSpeculate, "guess at most `N` tokens ahead; 0: none")
 	f.BoolVar(&c.ignoreEOS, "ignore-eos", false, "go on behind the end-of-text token")
 	f.StringVar(&c.weights, "type", "", weightsUsage+" (default: as they are stored)")
+	f.StringVar(&c.kv, "kv", "", kvUsage)
 	f.BoolVar(&r.LogProbs, "logprobs", false, "with --json, give the log-probability of each token")
 	f.BoolVar(&c.json, "json", false, "print one JSON object when done")
 	return cmd
@@ -110,7 +112,7 @@ func (c *generateConfig) validate(cmd *cobra.Command) error {
 	if c.adjust.regex != "" && c.ignoreEOS {
 		return usage(cmd, "--regex ends the output where it matches: it does not go with --ignore-eos")
 	}
-	if err := checkType(cmd, c.weights); err != nil {
+	if err := cmp.Or(checkType(cmd, c.weights), checkKV(cmd, c.kv)); err != nil {
 		return err
 	}
 	if !guesses {
@@ -229,6 +231,7 @@ func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err er
 	if target, err = u.loadPacked(c.model, c.weights); err != nil {
 		return nil, nil, err
 	}
+	setKV(c.kv, target.Model)
 	if err := c.adjust.compile(target, &c.request.Sampling); err != nil {
 		return nil, nil, err
 	}
@@ -251,6 +254,7 @@ func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err er
 	if err != nil {
 		return nil, nil, err
 	}
+	setKV(c.kv, d.Model)
 	if err := sameTokens(target, d); err != nil {
 		return nil, nil, fmt.Errorf("draft: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 )
 
 func logitsCommand(u *ui) *cobra.Command {
-	var ids, out, weights string
+	var ids, out, weights, kv string
 	cmd := verb("logits MODEL", cobra.Command{
 		Short: "write the logits of sequences of token ids",
 		Long: `Write the logits at every position of sequences of token ids. IDS holds a JSON array of arrays of ids; OUT becomes a
@@ -26,13 +27,14 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 		if err := requireFlags(cmd, "ids", "out"); err != nil {
 			return err
 		}
-		if err := checkType(cmd, weights); err != nil {
+		if err := cmp.Or(checkType(cmd, weights), checkKV(cmd, kv)); err != nil {
 			return err
 		}
 		c, err := u.loadPackedCheckpoint(args[0], weights)
 		if err != nil {
 			return err
 		}
+		setKV(kv, c.Model)
 		rows, err := readIDs(ids, c.Model.Config.VocabSize)
 		if err != nil {
 			return err
@@ -43,6 +45,7 @@ safetensors file with logits.0, logits.1, … in float32, each (positions, vocab
 	f.StringVar(&ids, "ids", "", "`FILE` with a JSON array of arrays of token ids")
 	f.StringVar(&out, "out", "", "safetensors `FILE` to write")
 	f.StringVar(&weights, "type", "f32", weightsUsage)
+	f.StringVar(&kv, "kv", "", kvUsage)
 	return cmd
 }
 

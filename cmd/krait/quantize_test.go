@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -34,12 +35,41 @@ func TestQuantize(t *testing.T) {
 		}
 		must(t, dir, "eval", "ppl", c.name, "--text", text)
 	}
-	for _, args := range [][]string{{"quantize", "teacher", "--type", "f32", "--out", "x"}, {"quantize", "teacher", "--type", "q8"}} {
+	checkKVFlag(t, dir, text)
+	for _, args := range [][]string{{"quantize", "teacher", "--type", "f32", "--out", "x"}, {"quantize", "teacher", "--type", "q8"}, {"generate", "q8", "--prompt", "a", "--kv", "bf16"}, {"eval", "ppl", "q8", "--text", text, "--kv", ""}} {
 		if r := krait(t, dir, "", args...); r.status != 2 {
 			t.Errorf("%v: status %d", args, r.status)
 		}
 	}
 	if r := krait(t, dir, "", "quantize", "teacher", "--type", "q8", "--out", "q8"); r.status != 1 {
 		t.Errorf("over a directory: status %d", r.status)
+	}
+}
+
+// checkKVFlag: a narrow model's state is half as large, and show says so; --kv changes what eval measures by little, and what generate
+// writes for short texts by nothing.
+func checkKVFlag(t *testing.T, dir, text string) {
+	t.Helper()
+	var wide, narrow shown
+	mustJSON(t, dir, &wide, "show", "teacher", "--json")
+	mustJSON(t, dir, &narrow, "show", "q8", "--json")
+	if w, n := wide.StateBytes, narrow.StateBytes; w.KV != "f32" || n.KV != "f16" || w.PerToken != 2*n.PerToken || n.PerToken == 0 {
+		t.Errorf("show: %+v, %+v", w, n)
+	}
+	if table := must(t, dir, "show", "q8"); !strings.Contains(table, "keys and values in f16") {
+		t.Error(table)
+	}
+	var exact, half agreement
+	mustJSON(t, dir, &exact, "eval", "agreement", "teacher", "teacher", "--text", text, "--json")
+	mustJSON(t, dir, &half, "eval", "agreement", "teacher", "teacher", "--text", text, "--kv", "f16", "--json")
+	if exact.KL > 1e-6 || !(half.KL > exact.KL && half.KL < 1e-4) || half.Top1 < 0.99 {
+		t.Errorf("f32: %+v, f16: %+v", exact, half)
+	}
+	args := []string{"generate", "teacher", "--prompt", "Once", "-n", "40", "-q"}
+	want := must(t, dir, args...)
+	for _, more := range [][]string{{"--kv", "f32"}, {"--kv", "f16"}, {"--kv", "f16", "--ngram"}} {
+		if got := must(t, dir, append(args, more...)...); got != want {
+			t.Errorf("%v: %q, want %q", more, got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,6 +82,7 @@ Lines typed are kept in a history in the user's state directory; KRAIT_NOHISTORY
 	f.BoolVarP(&c.interactive, "interactive", "i", false, "a conversation, though standard input is no terminal")
 	f.BoolVar(&c.verbose, "verbose", false, "say after each answer how fast it went")
 	f.StringVar(&c.weights, "type", "", weightsUsage+" (default: as they are stored)")
+	f.StringVar(&c.kv, "kv", "", kvUsage)
 	return cmd
 }
 
@@ -108,7 +110,7 @@ func (c *runConfig) validate(cmd *cobra.Command) error {
 		return err
 	}
 	c.seeded, c.depthAsked = f.Changed("seed"), f.Changed("speculate")
-	return checkType(cmd, c.weights)
+	return cmp.Or(checkType(cmd, c.weights), checkKV(cmd, c.kv))
 }
 
 // converse loads the models and holds the conversation.

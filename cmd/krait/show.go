@@ -77,6 +77,7 @@ type stateBytes struct {
 	Fixed    int            `json:"fixed"`
 	PerToken int            `json:"per_token"`
 	At       map[string]int `json:"at"` // by length
+	KV       string         `json:"kv"` // the format of keys and values unless --kv says otherwise
 }
 
 var stateLengths = []int{512, 4096, 32768}
@@ -115,6 +116,7 @@ func showModel(u *ui, name string, asJSON bool) error {
 	default:
 		s.Architecture = "hybrid"
 	}
+	m.SetKV(model.DefaultKV(c.Stored))
 	s.StateBytes = sequenceState(m)
 	if checkpoint.IsGGUF(name) {
 		err = s.readGGUF(name)
@@ -131,8 +133,17 @@ func showModel(u *ui, name string, asJSON bool) error {
 	return nil
 }
 
+// inWords gives the size of a sequence's state, and the format of keys and values where there are some.
+func (b *stateBytes) inWords() string {
+	text := fmt.Sprintf("%s + %s a token", formatBytes(int64(b.Fixed)), formatBytes(int64(b.PerToken)))
+	if b.PerToken > 0 {
+		text += ", keys and values in " + b.KV
+	}
+	return text
+}
+
 func sequenceState(m *model.Model) stateBytes {
-	b := stateBytes{Fixed: m.StateBytes(0), At: map[string]int{}}
+	b := stateBytes{Fixed: m.StateBytes(0), At: map[string]int{}, KV: m.KV().String()}
 	b.PerToken = m.StateBytes(1) - b.Fixed
 	for _, n := range stateLengths {
 		b.At[strconv.Itoa(n)] = m.StateBytes(n)
@@ -218,7 +229,7 @@ func (s *shown) rows() [][]string {
 		{"context", contextOf(c.MaxPositionEmbeddings)},
 		{"parameters", fmt.Sprint(s.Parameters)},
 		{"weights", weights},
-		{"state", fmt.Sprintf("%s + %s a token", formatBytes(int64(s.StateBytes.Fixed)), formatBytes(int64(s.StateBytes.PerToken)))},
+		{"state", s.StateBytes.inWords()},
 	}...)
 	for _, n := range stateLengths {
 		if n > max(c.MaxPositionEmbeddings, stateLengths[0]) || s.StateBytes.PerToken == 0 {

@@ -9,7 +9,11 @@ import (
 	"path/filepath"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
+
 	"krait/checkpoint"
+	"krait/kernel"
+	"krait/model"
 	"krait/recipe"
 	"krait/tokenizer"
 )
@@ -57,6 +61,26 @@ func loadReward(name string) (*loaded, error) {
 		return nil, err
 	}
 	return withTokenizer(name, c)
+}
+
+// kvUsage describes --kv.
+const kvUsage = "`TYPE` of keys and values in memory: f32 or f16 (default: f16 with weights of a narrow type, f32 with f32)"
+
+// checkKV refuses types of keys and values that there are not.
+func checkKV(cmd *cobra.Command, name string) error {
+	if _, err := kernel.ParseKV(name); err != nil && (name != "" || cmd.Flags().Changed("kv")) {
+		return usage(cmd, "--kv %q: want f32 or f16", name)
+	}
+	return nil
+}
+
+// setKV makes models keep keys and values in what --kv says, if it says something.
+func setKV(name string, models ...*model.Model) {
+	if f, err := kernel.ParseKV(name); err == nil {
+		for _, m := range models {
+			m.SetKV(f)
+		}
+	}
 }
 
 // loadPacked reads a MODEL for inference with weights of a type, as they are stored if it is empty.
