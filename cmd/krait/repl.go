@@ -230,16 +230,12 @@ func (r *repl) show(what string) error {
 	switch what {
 	case "info":
 		m := r.model.Model
-		parameters := 0
-		for _, p := range m.Params {
-			parameters += len(p.Data)
-		}
 		window := "unlimited"
 		if n := m.Config.MaxPositionEmbeddings; n > 0 {
 			window = strconv.Itoa(n)
 		}
 		r.ui.table([][]string{
-			{"model", r.model.name}, {"parameters", strconv.Itoa(parameters)}, {"layers", strconv.Itoa(m.Config.NumHiddenLayers)},
+			{"model", r.model.name}, {"parameters", strconv.Itoa(m.NumParams())}, {"layers", strconv.Itoa(m.Config.NumHiddenLayers)},
 			{"vocabulary", strconv.Itoa(m.Config.VocabSize)}, {"context", window}, {"said", fmt.Sprintf("%d tokens", len(r.tokens))},
 		})
 	case "parameters":
