@@ -271,13 +271,14 @@ func distillStored(ctx context.Context, c DistillConfig, report Report) error {
 // distill trains a student against a teacher, whatever the stage is called.
 func distill(ctx context.Context, stage string, config any, c DistillConfig, student *checkpoint.Checkpoint, teacher *model.Model, docs []data.Document, report Report) error {
 	w, err := c.weights()
+	if err == nil {
+		err = noDraft(student.Model)
+	}
 	if err != nil {
 		return err
 	}
 	t := c.training(stage, config, student, distillLoss(c, w, student.Model, teacher), docs, report)
-	if len(student.Model.Config.HeadTokens) == 0 {
-		t.teacher = teacher
-	}
+	t.teacher = teacher
 	return t.run(ctx)
 }
 

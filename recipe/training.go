@@ -168,8 +168,8 @@ func (t *training) run(ctx context.Context) error {
 	if err := t.validate(); err != nil {
 		return err
 	}
-	if n := len(t.checkpoint.Model.Config.HeadTokens); n > 0 && t.stage != "draft" {
-		return fmt.Errorf("the model is a draft whose output layer knows %d of %d tokens: it cannot be trained for anything else", n, t.checkpoint.Model.Config.VocabSize)
+	if err := noDraft(t.checkpoint.Model); err != nil && t.stage != "draft" {
+		return err
 	}
 	p, err := provenance(t.stage, t.config, t.inputs...)
 	if err != nil {
@@ -228,6 +228,14 @@ func (t *training) run(ctx context.Context) error {
 		maps.Copy(p.Metrics, figures)
 	}
 	return t.complete(p)
+}
+
+// noDraft refuses a draft with a cut output layer where a model is to be trained.
+func noDraft(m *model.Model) error {
+	if n := len(m.Config.HeadTokens); n > 0 {
+		return fmt.Errorf("the model is a draft whose output layer knows %d of %d tokens: it cannot be trained for anything else", n, m.Config.VocabSize)
+	}
+	return nil
 }
 
 // countSteps turns passes over the documents into steps.
