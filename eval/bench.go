@@ -20,6 +20,7 @@ type BenchConfig struct {
 	Runs    int
 	Seconds float64
 	Peer    *Peer                              // takes turns with us where it has the test; may be nil
+	Train   *TrainPeer                         // the same for training
 	Report  func(done, total int, what string) // may be nil
 }
 
@@ -58,6 +59,7 @@ type BenchReport struct {
 	Weights    BenchBytes  `json:"weights"`
 	Rows       []BenchRow  `json:"rows"`
 	Peer       *Peer       `json:"peer,omitempty"`
+	TrainPeer  *TrainPeer  `json:"train_peer,omitempty"`
 	Probes     BenchProbes `json:"probes"`
 }
 
@@ -126,7 +128,8 @@ type benchTest struct {
 	run    func(ctx context.Context) (timing, error)
 	cost   func(t timing) (bytes float64, ops operations) // of a step; nil: run sets limit itself
 	skip   string
-	absent bool // this processor, or the level in use, has no instructions for it
+	free   func() // of train2048: gives back what runs hold for one another
+	absent bool   // this processor, or the level in use, has no instructions for it
 	done   []timing
 }
 
@@ -156,7 +159,7 @@ func Bench(ctx context.Context, s BenchSubject, c BenchConfig) (*BenchReport, er
 	}
 	r := &BenchReport{
 		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: s.Name, Vocabulary: s.Model.Config.VocabSize, Type: s.Model.Format().String(), KV: s.Model.KV().String(),
-		Parameters: s.Model.NumParams(), Weights: BenchBytes{b.work.weights, b.work.bytes}, Probes: b.prober.probes(), Peer: c.Peer,
+		Parameters: s.Model.NumParams(), Weights: BenchBytes{b.work.weights, b.work.bytes}, Probes: b.prober.probes(), Peer: c.Peer, TrainPeer: c.Train,
 	}
 	for i := range s.Model.Config.NumHiddenLayers {
 		if s.Model.Config.IsAttention(i) {
@@ -241,21 +244,37 @@ func (b *bench) time(ctx context.Context, t *benchTest) error {
 		b.plain = x.seconds
 	}
 	x.base = b.plain
-	if b.Peer != nil {
-		waited = watch(b.Peer.cmd.Process.Pid)
-		if x.peer, err = b.Peer.against(t, x); err != nil {
-			return err
-		}
-		if x.peer > 0 {
-			if t.name == "tg128" {
-				b.theirs = x.peer
-			}
-			x.waited = max(x.waited, waited())
-			b.moment = b.prober.measure()
-		}
-		x.peerBase = b.theirs
+	if err := b.against(ctx, t, &x); err != nil {
+		return err
 	}
 	t.done = append(t.done, x)
+	return nil
+}
+
+// against makes the peer's run of a test beside ours, where a peer has it.
+func (b *bench) against(ctx context.Context, t *benchTest, x *timing) (err error) {
+	switch {
+	case b.Train != nil && t.name == "train2048":
+		t.free()
+		var waited float64
+		if x.peer, waited, err = b.Train.step(ctx, b.model); err != nil {
+			return err
+		}
+		x.waited = max(x.waited, waited)
+	case b.Peer != nil:
+		waited := watch(b.Peer.cmd.Process.Pid)
+		if x.peer, err = b.Peer.against(t, *x); err != nil || x.peer == 0 {
+			return err
+		}
+		if t.name == "tg128" {
+			b.theirs = x.peer
+		}
+		x.peerBase = b.theirs
+		x.waited = max(x.waited, waited())
+	default:
+		return nil
+	}
+	b.moment = b.prober.measure()
 	return nil
 }
 
@@ -305,7 +324,7 @@ func (b *bench) row(t *benchTest) BenchRow {
 			r.Peer.Ratio = pick(func(t timing) float64 { return t.peer / t.peerBase })
 		}
 	}
-	if depth := depthOf(t.name); depth > 0 {
+	if depth := depthOf(t.name); depth > 0 && b.cacheBytes(depth) > 0 {
 		r.KVOverLimit = pick(func(t timing) float64 {
 			return (t.seconds - t.base) / (t.limit * float64(b.cacheBytes(depth)) / float64(b.cacheBytes(depth)+b.work.bytes))
 		})

@@ -25,6 +25,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "Traceback:\nRuntimeError: no such model")
 		os.Exit(1)
 	}
+	var train trainShape
+	if json.Unmarshal([]byte(os.Args[len(os.Args)-1]), &train) == nil && train.Hidden > 0 {
+		fmt.Printf("{\"version\": \"torch 0\", \"seconds\": 1000, \"waited\": 0.01, \"parameters\": %s, \"peak_gib\": 2.5}\n", os.Getenv("KRAIT_FAKE_PARAMETERS"))
+		return
+	}
 	fmt.Println("loading")
 	fmt.Println(`{"name": "fake", "version": "1"}`)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -85,5 +90,45 @@ func TestPeerFails(t *testing.T) {
 	defer p.Close()
 	if _, err := p.run(peerWork{Rows: 1, Sequences: 1, Steps: 1}); err == nil || !strings.Contains(err.Error(), "context too small") {
 		t.Error(err)
+	}
+}
+
+// TestTrainPeer: a step of another program stands beside ours, if it trains as many weights.
+func TestTrainPeer(t *testing.T) {
+	t.Setenv(fakePeer, "good")
+	ctx, s := context.Background(), subject(t, "tinyhybrid")
+	p, err := NewTrainPeer(ctx, os.Args[0], &s.Model.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KRAIT_FAKE_PARAMETERS", fmt.Sprint(s.Model.NumParams()))
+	c := BenchConfig{Runs: 2, Seconds: 0.02, Tests: []string{"train2048"}, Train: p}
+	r, err := Bench(ctx, s, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := r.Rows[0].Peer; x == nil || x.Milliseconds != 1e6 || !(x.Speedup > 1) || r.TrainPeer.Version != "torch 0" || r.TrainPeer.PeakGiB != 2.5 {
+		t.Errorf("%+v, %+v", r.Rows[0].Peer, r.TrainPeer)
+	}
+	t.Setenv("KRAIT_FAKE_PARAMETERS", "7")
+	if _, err := Bench(ctx, s, c); err == nil || !strings.Contains(err.Error(), "a model of 7 parameters") {
+		t.Error(err)
+	}
+	t.Setenv(fakePeer, "broken")
+	if _, err := Bench(ctx, s, c); err == nil || !strings.Contains(err.Error(), "pytorch ended: RuntimeError: no such model") {
+		t.Error(err)
+	}
+	t.Setenv(fakePeer, "missing")
+	if _, err := NewTrainPeer(ctx, os.Args[0], &s.Model.Config); err == nil || !strings.Contains(err.Error(), "no package torch") {
+		t.Error(err)
+	}
+	for _, name := range []string{"hybrid135m", "llama8b-hybrid", "smol135m"} {
+		config, err := ShapeConfig(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := trainShapeOf(&config); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"krait/autograd"
@@ -29,6 +30,10 @@ func (b *bench) trainTest(t *benchTest) {
 		return
 	}
 	var s *trainStep
+	t.free = func() {
+		s = nil
+		debug.FreeOSMemory()
+	}
 	t.run = func(context.Context) (timing, error) {
 		if s == nil {
 			var err error

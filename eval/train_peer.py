@@ -1,18 +1,21 @@
-# Times the training step of `krait bench --tests train2048` in PyTorch eager, float32, and then krait's own, for the ratio of the two in the
-# same minutes: distillation (KL to a teacher of the same shape, and cross-entropy) of a hybrid of SmolLM2-135M's shape whose even layers are
-# Mamba2, one run of tokens, AdamW. The scan is the chunked form of the Mamba2 paper's listing, attention PyTorch's fused one.
-# Usage: python train_peer.py KRAIT [--tokens 2048] [--threads N] [--steps 3]. Needs torch (measured with 2.9). Prints one JSON object.
-import argparse
+# Times the training step of `krait bench --tests train2048` in PyTorch eager, float32: distillation (KL to a teacher of the same shape, and
+# cross-entropy) of a Llama, or of a hybrid some of whose layers are Mamba2, one run of tokens, AdamW. The scan is the chunked form of the
+# Mamba2 paper's listing, attention PyTorch's fused one. Argument: a JSON object (see trainShape in benchtrainpeer.go). Prints one JSON object.
+# krait bench --compare pytorch runs it; needs torch (measured with 2.9).
+import glob
 import json
 import resource
-import subprocess
+import sys
 import time
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-HIDDEN, LAYERS, HEADS, KV, MLP, VOCAB, WIDTH, CONV, CHUNK = 576, 30, 9, 3, 1536, 49152, 64, 4, 64
+C = json.loads(sys.argv[1])
+HIDDEN, LAYERS, HEADS, KV, MLP, VOCAB = (C[name] for name in ("hidden", "layers", "heads", "kv_heads", "mlp", "vocabulary"))
+WIDTH, EPS, CONV, CHUNK = C["head_width"], C["eps"], 4, 64
+INNER = HEADS * WIDTH
 
 
 def linear(i, o):
@@ -25,7 +28,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(n))
 
     def forward(self, x):
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * self.weight
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS) * self.weight
 
 
 def rotate(x, cos, sin):
@@ -36,8 +39,8 @@ def rotate(x, cos, sin):
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.q, self.k, self.v = linear(HIDDEN, HIDDEN), linear(HIDDEN, KV * WIDTH), linear(HIDDEN, KV * WIDTH)
-        self.o = linear(HIDDEN, HIDDEN)
+        self.q, self.k, self.v = linear(HIDDEN, HEADS * WIDTH), linear(HIDDEN, KV * WIDTH), linear(HIDDEN, KV * WIDTH)
+        self.o = linear(HEADS * WIDTH, HIDDEN)
 
     def forward(self, x, cos, sin):
         t = x.shape[0]
@@ -45,7 +48,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k, v = (y.repeat_interleave(HEADS // KV, 0) for y in (k, v))
         y = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
-        return self.o(y.transpose(0, 1).reshape(t, HIDDEN))
+        return self.o(y.transpose(0, 1).reshape(t, HEADS * WIDTH))
 
 
 def segsum(x):
@@ -70,29 +73,29 @@ class Mamba2(nn.Module):
     def __init__(self):
         super().__init__()
         self.channels = 2 * KV * WIDTH + HEADS * WIDTH
-        self.inp, self.out = linear(HIDDEN, HIDDEN + self.channels + HEADS), linear(HIDDEN, HIDDEN)
+        self.inp, self.out = linear(HIDDEN, INNER + self.channels + HEADS), linear(INNER, HIDDEN)
         self.conv = nn.Conv1d(self.channels, self.channels, CONV, groups=self.channels, padding=CONV - 1)
         self.dt, self.a, self.d = (nn.Parameter(torch.zeros(HEADS)) for _ in range(3))
-        self.norm = nn.Parameter(torch.ones(HIDDEN))
+        self.norm = nn.Parameter(torch.ones(INNER))
 
     def forward(self, x, *_):
         t = x.shape[0]
-        z, xbc, dt = self.inp(x).split((HIDDEN, self.channels, HEADS), -1)
+        z, xbc, dt = self.inp(x).split((INNER, self.channels, HEADS), -1)
         xbc = F.silu(self.conv(xbc.t()[None])[0, :, :t].t())
-        u, b, c = xbc.split((KV * WIDTH, KV * WIDTH, HIDDEN), -1)
+        u, b, c = xbc.split((KV * WIDTH, KV * WIDTH, INNER), -1)
         u, b = (y.view(t, KV, WIDTH).repeat_interleave(HEADS // KV, 1) for y in (u, b))
         dt = F.softplus(dt + self.dt)
         y = ssd(u * dt[..., None], -torch.exp(self.a) * dt, b, c.reshape(t, HEADS, WIDTH)) + u * self.d[:, None]
         y = y * F.silu(z).view(t, HEADS, WIDTH)
         y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-5)
-        return self.out(y.reshape(t, HIDDEN) * self.norm)
+        return self.out(y.reshape(t, INNER) * self.norm)
 
 
 class Block(nn.Module):
     def __init__(self, i):
         super().__init__()
         self.n1, self.n2 = Norm(HIDDEN), Norm(HIDDEN)
-        self.mixer = Mamba2() if i % 2 == 0 else Attention()
+        self.mixer = Mamba2() if i in C["mamba"] else Attention()
         self.gate, self.up, self.down = linear(HIDDEN, MLP), linear(HIDDEN, MLP), linear(MLP, HIDDEN)
 
     def forward(self, x, cos, sin):
@@ -107,26 +110,40 @@ class Model(nn.Module):
         self.embed = nn.Embedding(VOCAB, HIDDEN)
         self.blocks = nn.ModuleList(Block(i) for i in range(LAYERS))
         self.norm = Norm(HIDDEN)
+        self.head = None if C["tied"] else linear(HIDDEN, VOCAB)
         nn.init.normal_(self.embed.weight, std=0.02)
 
     def forward(self, ids, cos, sin):
         x = self.embed(ids)
         for b in self.blocks:
             x = b(x, cos, sin)
-        return F.linear(self.norm(x), self.embed.weight)
+        return F.linear(self.norm(x), (self.head or self.embed).weight)
 
 
-def peer(tokens, steps):
+def waited():
+    """The nanoseconds for which threads of this process were ready and had no processor, where the system tells."""
+    total = 0
+    for name in glob.glob("/proc/self/task/*/schedstat"):
+        try:
+            with open(name) as f:
+                total += int(f.read().split()[1])
+        except OSError:  # the thread has ended
+            pass
+    return total
+
+
+def main():
+    tokens, threads = C["tokens"], C["threads"]
+    torch.set_num_threads(threads)
     torch.manual_seed(1)
     student, teacher = Model(), Model()
     teacher.load_state_dict(student.state_dict())
     opt = torch.optim.AdamW(student.parameters(), lr=1e-5, betas=(0.9, 0.98))
     ids, targets = torch.randint(VOCAB, (2, tokens))
-    angles = torch.arange(tokens)[:, None] * 1e5 ** (-torch.arange(0, WIDTH, 2) / WIDTH)
+    angles = torch.arange(tokens)[:, None] * C["theta"] ** (-torch.arange(0, WIDTH, 2) / WIDTH)
     cos, sin = angles.cos(), angles.sin()
-    times, cpu = [], []
-    for _ in range(steps + 1):  # the first warms up
-        start, used = time.perf_counter(), time.process_time()
+    for _ in range(2):  # the first warms up
+        start, before = time.perf_counter(), waited()
         with torch.no_grad():
             want = F.log_softmax(teacher(ids, cos, sin), -1)
         logits = student(ids, cos, sin)
@@ -135,30 +152,10 @@ def peer(tokens, steps):
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         opt.step()
         opt.zero_grad()
-        times.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - used)
-    return {"name": "torch " + torch.__version__, "seconds": sorted(times[1:])[steps // 2], "processor_seconds": sorted(cpu[1:])[steps // 2],
-            "parameters": sum(p.numel() for p in student.parameters()), "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
-
-
-def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("krait")
-    p.add_argument("--tokens", type=int, default=2048)
-    p.add_argument("--threads", type=int, default=torch.get_num_threads())
-    p.add_argument("--steps", type=int, default=3)
-    a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    theirs = peer(a.tokens, a.steps)
-    result = {"tokens": a.tokens, "threads": a.threads, "peer": theirs}
-    if a.tokens == 2048:
-        out = subprocess.run([a.krait, "bench", "--shape", "hybrid135m", "--type", "f32", "--tests", "train2048", "--runs", str(a.steps), "--threads",
-                              str(a.threads), "--json"], check=True, capture_output=True, text=True).stdout
-        row = json.loads(out)["rows"][0]
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        result["krait"] = {"seconds": row["milliseconds"] / 1e3, "row": row, "peak_gib": usage.ru_maxrss / 2**20}
-        result["ratio"] = theirs["seconds"] / result["krait"]["seconds"]
-    print(json.dumps(result))
+        seconds, lost = time.perf_counter() - start, waited() - before
+    print(json.dumps({
+        "version": "torch " + torch.__version__, "seconds": seconds, "waited": lost / 1e9 / seconds / threads, "loss": loss.item(),
+        "parameters": sum(p.numel() for p in student.parameters()), "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 
 
 main()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -125,7 +126,8 @@ func progressOf(u *ui, stage, unit string) func(done, total int, what string) {
 func benchCommand(u *ui) *cobra.Command {
 	var b benchFlags
 	var tests []string
-	var compare, python string
+	var compare []string
+	var python string
 	cmd := &cobra.Command{
 		Use:                   "bench [MODEL] [flags]",
 		DisableFlagsInUseLine: true,
@@ -147,11 +149,13 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 		if err := eval.CheckBenchTests(tests); err != nil {
 			return usage(cmd, "--tests: %v", err)
 		}
-		if compare != "" && compare != "llama.cpp" {
-			return usage(cmd, "--compare %q: want llama.cpp, the only peer so far", compare)
+		for _, peer := range compare {
+			if peer != "llama.cpp" && peer != "pytorch" {
+				return usage(cmd, "--compare %q: want llama.cpp or pytorch", peer)
+			}
 		}
 		c := eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")}
-		if compare != "" {
+		if slices.Contains(compare, "llama.cpp") {
 			peer, err := b.startPeer(cmd, u, python, args)
 			if err != nil {
 				return err
@@ -165,6 +169,11 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 		if err != nil {
 			return err
 		}
+		if slices.Contains(compare, "pytorch") {
+			if c.Train, err = eval.NewTrainPeer(cmd.Context(), python, &s.Model.Config); err != nil {
+				u.note("no comparison of training: %v", err)
+			}
+		}
 		r, err := eval.Bench(cmd.Context(), s, c)
 		if err != nil {
 			return err
@@ -177,8 +186,8 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 	}
 	b.flags(cmd, 2)
 	cmd.Flags().StringSliceVar(&tests, "tests", nil, "measure only these: a `LIST` with commas")
-	cmd.Flags().StringVar(&compare, "compare", "", "run this `PEER` in turns, on MODEL.gguf or a GGUF file of the shape: llama.cpp")
-	cmd.Flags().StringVar(&python, "python", "python3", "the `PROGRAM` that has the peer's package")
+	cmd.Flags().StringSliceVar(&compare, "compare", nil, "run a `PEER` in turns: llama.cpp, on MODEL.gguf or a GGUF file of the shape; pytorch, for train2048")
+	cmd.Flags().StringVar(&python, "python", "python3", "the `PROGRAM` that has the peer's package (xllamacpp, torch)")
 	cmd.AddCommand(benchSpecCommand(u))
 	return cmd
 }
@@ -240,38 +249,56 @@ func printBench(u *ui, r *eval.BenchReport) {
 	if share := r.Probes.ProcessorShare; share > 0 && share < 0.95 {
 		u.note("other programs were busy: this one got %s of the processors, so figures are low and vary", percent(share))
 	}
-	u.print("%s, %d threads, %s kernels: reads %.1f GB/s (weights: %.1f), %.0f GFLOP/s f32\n\n", orUnknown(r.Processor), r.Threads, r.ISA,
-		r.Probes.ReadGBPerSecond, r.Probes.WeightsReadGBPerSec, r.Probes.FMAGFlops)
+	u.print("%s, %d threads, %s kernels: reads %.1f GB/s (weights: %.1f); GFLOP/s %s in f32, %s in bf16; Gop/s %s with q8, %s with q4\n\n", orUnknown(r.Processor), r.Threads, r.ISA,
+		r.Probes.ReadGBPerSecond, r.Probes.WeightsReadGBPerSec, orAbsent(r.Probes.FMAGFlops), orAbsent(r.Probes.BF16GFlops), orAbsent(r.Probes.Dot8GOps), orAbsent(r.Probes.Dot4GOps))
 	if r.Peer != nil {
 		u.print("peer: %s (%s)\n\n", r.Peer.Name, r.Peer.Version)
 	}
-	rows := [][]string{{"test", "tokens/s", "ms", "limit", "of limit", "over tg128", ""}}
+	if r.TrainPeer != nil && r.TrainPeer.Version != "" {
+		u.print("peer of training: %s (%s), %.1f GiB of memory\n\n", r.TrainPeer.Name, r.TrainPeer.Version, r.TrainPeer.PeakGiB)
+	}
+	rows := [][]string{{"test", "isa", "tokens/s", "ms", "limit", "of limit", "over tg128", ""}}
 	for _, x := range r.Rows {
-		row := []string{x.Test, "", "", "", "", "", x.Skipped}
-		if x.Milliseconds > 0 {
-			row = []string{x.Test, figure(x.TokensPerSecond), figure(x.Milliseconds), figure(x.Limit), percent(x.FractionOfLimit), "", ""}
-			if x.Ratio > 0 {
-				row[5] = fmt.Sprintf("%.2fx", x.Ratio)
-			}
-			if x.AllOverOne > 0 {
-				row[6] = fmt.Sprintf("all threads %.2fx one", x.AllOverOne)
-			}
-			if x.KVOverLimit > 0 {
-				row[6] = fmt.Sprintf("keys and values %.2fx their limit", x.KVOverLimit)
-			}
-			if x.GEMMShare > 0 {
-				row[6] = fmt.Sprintf("%s in products", percent(x.GEMMShare))
-			}
-		}
-		if x.Peer != nil {
-			row[6] = strings.TrimSpace(fmt.Sprintf("%s %.2fx the peer's %s tokens/s", row[6], x.Peer.Speedup, figure(x.Peer.TokensPerSecond)))
-			if x.Peer.Ratio > 0 {
-				row[6] += fmt.Sprintf(", whose ratio is %.2fx", x.Peer.Ratio)
-			}
-		}
-		rows = append(rows, row)
+		rows = append(rows, benchRow(x))
 	}
 	u.table(rows)
+}
+
+// orAbsent returns a rate, or says that the level has none.
+func orAbsent(x float64) string {
+	if x == 0 {
+		return "absent"
+	}
+	return fmt.Sprintf("%.0f", x)
+}
+
+// benchRow is a row of the table.
+func benchRow(x eval.BenchRow) []string {
+	if x.Milliseconds == 0 {
+		why := "skipped: " + x.Skipped
+		if x.Absent {
+			why = "absent: " + x.Skipped
+		}
+		return []string{x.Test, x.ISA, "", "", "", "", "", why}
+	}
+	ratio := ""
+	if x.Ratio > 0 {
+		ratio = fmt.Sprintf("%.2fx", x.Ratio)
+	}
+	var notes []string
+	note := func(when bool, format string, args ...any) {
+		if when {
+			notes = append(notes, fmt.Sprintf(format, args...))
+		}
+	}
+	note(x.AllOverOne > 0, "all threads %.2fx one", x.AllOverOne)
+	note(x.KVOverLimit > 0, "keys and values %.2fx their limit", x.KVOverLimit)
+	note(x.GEMMShare > 0, "%s in products", percent(x.GEMMShare))
+	if p := x.Peer; p != nil {
+		note(true, "%.2fx the peer's %s tokens/s", p.Speedup, figure(p.TokensPerSecond))
+		note(p.Ratio > 0, "the peer's over its tg128: %.2fx", p.Ratio)
+	}
+	return []string{x.Test, x.ISA, figure(x.TokensPerSecond), figure(x.Milliseconds), figure(x.Limit), percent(x.FractionOfLimit), ratio, strings.Join(notes, ", ")}
 }
 
 func millions(n int) string {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"krait/kernel"
 )
 
 func TestBench(t *testing.T) {
@@ -22,7 +24,7 @@ func TestBench(t *testing.T) {
 	}
 	for _, row := range r.Rows {
 		if row["test"] == "gemm_bf16" {
-			if row["absent"] != true || row["fraction_of_limit"] != nil {
+			if row["absent"] == kernel.HasBF16() || (row["fraction_of_limit"] == nil) != (row["absent"] == true) {
 				t.Errorf("absent: %v", row)
 			}
 			continue
@@ -32,8 +34,20 @@ func TestBench(t *testing.T) {
 			t.Errorf("ratio: %v", row)
 		}
 	}
-	if table := must(t, dir, "bench", "--shape", "tinyhybrid", "--tests", "tg128,depth4096", "--runs", "1", "--seconds", "0.05"); !strings.Contains(table, "depth4096") {
+	if table := must(t, dir, "bench", "--shape", "tinyhybrid", "--tests", "tg128,depth4096", "--runs", "1", "--seconds", "0.05"); !strings.Contains(table, "depth4096") || strings.Count(table, kernel.Level()) < 3 {
 		t.Error(table)
+	}
+}
+
+// TestBenchAbsent: a level that lacks something says so on its row, in the table and in the JSON object.
+func TestBenchAbsent(t *testing.T) {
+	c := command(t.TempDir(), "bench", "--shape", "tinydraft", "--tests", "gemm_bf16,tg128", "--runs", "1", "--seconds", "0.05")
+	c.Env = append(c.Env, "KRAIT_KERNELS=portable")
+	r := finish(t, c)
+	for _, want := range []string{"absent in bf16", "absent: the level portable has no instructions for products of bf16", "gemm_bf16  portable"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s%s", want, r.out, r.errors)
+		}
 	}
 }
 
@@ -47,6 +61,17 @@ func TestBenchType(t *testing.T) {
 	}
 	if keys := mustJSON(t, t.TempDir(), nil, "bench", "--shape", "tiny", "--type", "q8", "--kv", "f32", "--json", "--tests", "gemm_f32", "--runs", "1", "--seconds", "0.05"); keys["kv"] != "f32" {
 		t.Errorf("keys and values %v, want f32", keys["kv"])
+	}
+}
+
+// TestBenchCompare refuses peers that there are not, and says why PyTorch cannot train a model.
+func TestBenchCompare(t *testing.T) {
+	if r := krait(t, t.TempDir(), "", "bench", "stories260k", "--compare", "vllm"); r.status != 2 || !strings.Contains(r.errors, "want llama.cpp or pytorch") {
+		t.Errorf("%+v", r)
+	}
+	r := krait(t, t.TempDir(), "", "bench", "--shape", "tinymamba", "--compare", "pytorch", "--tests", "tg128", "--runs", "1", "--seconds", "0.05")
+	if r.status != 0 || !strings.Contains(r.errors, "no comparison of training: PyTorch's step is that of Mamba2 layers") {
+		t.Errorf("%+v", r)
 	}
 }
 
