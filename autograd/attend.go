@@ -211,6 +211,9 @@ func (a *attend) append(r AttendRun) []kernel.KV {
 		if cache[g].P = a.P; r.Cache == nil {
 			cache[g].Format = a.KV
 		}
+	}
+	kernel.ReserveKV(cache, cache[0].Len+r.Len)
+	for g := range a.K {
 		o := r.Start*a.K*a.P + g*a.P
 		cache[g].Append(a.k.Data[o:], a.K*a.P, a.v.Data[o:], a.K*a.P, r.Len)
 	}

@@ -163,7 +163,7 @@ func TestKVFormats(t *testing.T) {
 		straight, cut := KV{P: p, Format: f}, KV{P: p, Format: f}
 		straight.Append(k, p, v, p, n)
 		cut.Append(k, p, v, p, 50)
-		other := cut.Clone()
+		other := CloneKV([]KV{cut})[0]
 		other.Append(v, p, k, p, 9)
 		cut.Append(v[3:], p, k[3:], p, 11) // provisional
 		cut.Len = 40

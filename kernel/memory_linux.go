@@ -28,4 +28,11 @@ func (m *Memory) chunk(n int) []byte {
 	return b
 }
 
+// adviseHuge asks for huge pages where b has whole ones.
+func adviseHuge(b []byte) {
+	if skip := int(-uintptr(unsafe.Pointer(&b[0])) & (hugePage - 1)); len(b) >= skip+hugePage {
+		_ = unix.Madvise(b[skip:][:(len(b)-skip)/hugePage*hugePage], unix.MADV_HUGEPAGE) // a system without them is slower, not wrong
+	}
+}
+
 func dropPages(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) } // a system that refuses keeps the pages

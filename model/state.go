@@ -150,11 +150,7 @@ func (s *attentionState) Rewind(n int) {
 }
 
 func (s *attentionState) clone() layerState {
-	c := &attentionState{kv: make([]kernel.KV, len(s.kv))}
-	for i := range c.kv {
-		c.kv[i] = s.kv[i].Clone()
-	}
-	return c
+	return &attentionState{kernel.CloneKV(s.kv)}
 }
 
 func (s *attentionState) bytes() int {
@@ -223,6 +219,7 @@ func (s *State) Repeat(n int) {
 	}
 	for _, l := range s.layers {
 		if a, ok := l.(*attentionState); ok {
+			kernel.ReserveKV(a.kv, n)
 			for i := range a.kv {
 				a.kv[i].Repeat(n)
 			}
