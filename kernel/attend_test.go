@@ -213,10 +213,13 @@ func BenchmarkDecodeAttention(b *testing.B) {
 				caches := make([]KV, layers*heads)
 				x := randoms(rng, 1024*p)
 				for i := range caches {
-					caches[i] = KV{P: p, Format: f}
-					for range depth / 1024 {
-						caches[i].Append(x, p, x, p, 1024)
+					if caches[i] = (KV{P: p, Format: f}); i%heads == heads-1 {
+						ReserveKV(caches[i+1-heads:i+1], depth)
 					}
+				}
+				for i := range caches {
+					caches[i].Append(x, p, x, p, 1024)
+					caches[i].Repeat(depth)
 				}
 				q := randoms(rng, group*p)
 				scratch, y := make([][]float32, heads), make([]float32, heads*group*p)
