@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -45,7 +46,8 @@ func TestRunOnce(t *testing.T) {
 		if got.status != 0 || got.out != want {
 			t.Errorf("%s: %+v, want %q", c.name, got, want)
 		}
-		if c.name == "a draft" && !strings.Contains(got.errors, "(100.0 %)") {
+		// A model that drafts for itself is always right; only the second candidates of its branches are not.
+		if c.name == "a draft" && !regexp.MustCompile(`draft acceptance: +[1-9]\d* of`).MatchString(got.errors) {
 			t.Errorf("%s: %s", c.name, got.errors)
 		}
 	}
