@@ -10,6 +10,9 @@ import (
 
 // TestDecodingDoesNotAllocate decodes with models of every mixer in every format. Caches grow in steps, so the rounds counted stand between two.
 func TestDecodingDoesNotAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
 	ctx := context.Background()
 	for name, m := range map[string]*model.Model{"hybrid": wideModel(t), "attention": stories(t), "mamba1": tiny(t, "tiny-mamba1")} {
 		for _, f := range []quant.Format{quant.F32, quant.BF16, quant.Q8, quant.Q4} {
