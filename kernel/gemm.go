@@ -25,28 +25,34 @@ func gemmPortable(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, p
 	if m == 0 || n == 0 {
 		return
 	}
-	row := func(i int) {
-		ci := c[i*ldc:][:n]
-		if !accumulate {
-			clear(ci)
-		}
-		for l := range k {
-			ail := a.at(i, l)
-			if !b.Trans {
-				axpyPortable(ci, ail, b.Data[l*b.Stride:][:n])
-				continue
-			}
-			for j := range ci {
-				ci[j] += ail * b.Data[j*b.Stride+l]
-			}
-		}
-	}
 	if parallel && m*n*k > 1<<16 {
-		Parallel(m, row)
+		gemmRowsParallel(c, ldc, a, b, m, n, k, accumulate)
 		return
 	}
 	for i := range m {
-		row(i)
+		gemmRowPortable(c[i*ldc:][:n], a, b, i, k, accumulate)
+	}
+}
+
+// gemmRowsParallel stands apart from gemmPortable so that only large products allocate what a parallel region's closure holds.
+func gemmRowsParallel(c []float32, ldc int, a, b Operand, m, n, k int, accumulate bool) {
+	Parallel(m, func(i int) { gemmRowPortable(c[i*ldc:][:n], a, b, i, k, accumulate) })
+}
+
+// gemmRowPortable is row i of A·B.
+func gemmRowPortable(ci []float32, a, b Operand, i, k int, accumulate bool) {
+	if !accumulate {
+		clear(ci)
+	}
+	for l := range k {
+		ail := a.at(i, l)
+		if !b.Trans {
+			axpyPortable(ci, ail, b.Data[l*b.Stride:][:len(ci)])
+			continue
+		}
+		for j := range ci {
+			ci[j] += ail * b.Data[j*b.Stride+l]
+		}
 	}
 }
 

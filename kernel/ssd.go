@@ -16,23 +16,25 @@ func SSDStep(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32,
 
 func ssdStepPortable(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int,
 	p, n, tokens, write, quiet int) {
-	state := s[:n*p]
-	for t := range tokens {
-		if t == write {
-			state = append([]float32(nil), state...) // from here on provisional
-		}
-		if t >= quiet {
-			clear(y[t*ldy:][:p])
-		}
-		a, d := decay[t*ldh], dt[t*ldh]
-		xt := x[t*ldx:][:p]
+	for t := quiet; t < tokens; t++ {
+		clear(y[t*ldy:][:p])
+	}
+	var provisional [64]float32 // a row's state after token write; a row is independent of the others
+	for lo := 0; lo < p; lo += len(provisional) {
+		width := min(len(provisional), p-lo)
 		for j := range n {
-			sj, bj := state[j*p:][:p], b[t*ldb+j]
-			for i, v := range xt {
-				sj[i] = a*sj[i] + d*v*bj
-			}
-			if t >= quiet {
-				axpyPortable(y[t*ldy:][:p], c[t*ldc+j], sj)
+			sj := s[j*p+lo:][:width]
+			for t := range tokens {
+				if t == write {
+					sj = provisional[:copy(provisional[:], sj)]
+				}
+				a, d, bj := decay[t*ldh], dt[t*ldh], b[t*ldb+j]
+				for i, v := range x[t*ldx+lo:][:width] {
+					sj[i] = a*sj[i] + d*v*bj
+				}
+				if t >= quiet {
+					axpyPortable(y[t*ldy+lo:][:width], c[t*ldc+j], sj)
+				}
 			}
 		}
 	}
