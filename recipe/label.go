@@ -32,6 +32,7 @@ type LabelConfig struct {
 	TopP        float64 `json:"top_p"`
 	TopK        int     `json:"top_k"`
 	Seed        uint64  `json:"seed"`
+	Type        string  `json:"type,omitempty"`         // of the weights that write: bf16, q8 or q4; empty: f32
 	TopKLogits  int     `json:"top_k_logits,omitempty"` // keep the teacher's so many likeliest tokens at each place, for distilling without it
 	Width       int     `json:"-" yaml:"width"`         // documents written side by side; changes no document
 }
@@ -44,7 +45,7 @@ func DefaultLabel() LabelConfig {
 // Label lets the teacher write text: the pseudo-labels that the student learns from. Each document depends on the seed and its number
 // alone, so an interrupted run goes on as if nothing had happened.
 func Label(ctx context.Context, c LabelConfig, report Report) error {
-	teacher, err := checkpoint.Load(c.Teacher)
+	teacher, err := c.writer()
 	if err != nil {
 		return err
 	}
@@ -99,12 +100,25 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 		return errors.Join(err, w.f.Sync())
 	}
 	if c.TopKLogits > 0 {
+		if c.Type != "" { // what the teacher finds likely is said by its own weights
+			if teacher, err = checkpoint.Load(c.Teacher); err != nil {
+				return err
+			}
+		}
 		if err := errors.Join(w.f.Sync(), storeTopK(ctx, c.Out, teacher.Model, c.TopKLogits, report)); err != nil {
 			return err
 		}
 	}
 	p.Metrics = map[string]float64{"documents": float64(c.Count), "tokens": float64(w.tokens)}
 	return w.finish(c.Out, p)
+}
+
+// writer loads the teacher with the weights that are to write.
+func (c *LabelConfig) writer() (*checkpoint.Checkpoint, error) {
+	if c.Type == "" {
+		return checkpoint.Load(c.Teacher)
+	}
+	return checkpoint.LoadPacked(c.Teacher, c.Type)
 }
 
 // labelWriter appends documents to the file in order; those that are done before their turn wait.

@@ -1,11 +1,15 @@
 package recipe
 
 import (
+	"bytes"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"krait/autograd"
+	"krait/checkpoint"
 	"krait/data"
 )
 
@@ -115,6 +119,63 @@ func TestLabelTopKResumes(t *testing.T) {
 		if math.Abs(sum-1) > 1e-5 {
 			t.Fatalf("row %d has probability %g in all", row, sum)
 		}
+	}
+}
+
+// TestLabelNarrow checks that narrow weights write other text than the teacher's own, the same whatever the width, and that what the teacher finds
+// likely there is said by its own weights.
+func TestLabelNarrow(t *testing.T) {
+	dir := t.TempDir()
+	teacher := stories(t, "")
+	wide := labelled(t, teacher, filepath.Join(dir, "wide"), 0)
+	c := wide
+	c.Type, c.TopKLogits = "q4", 4
+	write := func(name string, width int) []data.Document {
+		c.Out, c.Width = filepath.Join(dir, name), width
+		if err := Label(t.Context(), c, quiet); err != nil {
+			t.Fatal(err)
+		}
+		docs, err := data.ReadDocuments(filepath.Join(c.Out, labelsFile), 512)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return docs
+	}
+	docs := write("narrow", 4)
+	write("again", 1)
+	sameFile(t, filepath.Join(dir, "narrow", labelsFile), filepath.Join(dir, "again", labelsFile))
+	if a, err := os.ReadFile(filepath.Join(wide.Out, labelsFile)); err != nil {
+		t.Fatal(err)
+	} else if b, err := os.ReadFile(filepath.Join(dir, "narrow", labelsFile)); err != nil || bytes.Equal(a, b) {
+		t.Errorf("q4 wrote what f32 did, %v", err)
+	}
+	m, err := checkpoint.Load(teacher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Model.Pack()
+	r, err := openTopKReader(filepath.Join(dir, "narrow"), docs, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.file.Close()
+	top, err := r.of([]int{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := autograd.NewScratch()
+	n := len(docs[0].IDs)
+	logits := m.Model.Logits(scratch, m.Model.Forward(scratch, modelBatch(data.Batch{Tokens: docs[0].IDs, Lens: []int{n}})))
+	ids, logProbs := make([]int32, 4), make([]float32, 4)
+	for row := range n {
+		likeliest(logits.Row(row), ids, logProbs)
+		if d := logProbs[0] - top.LogProbs[row*4]; top.IDs[row*4] != ids[0] || !(math.Abs(float64(d)) < 1e-5) {
+			t.Fatalf("row %d: token %d is the likeliest, the teacher says %d; their log-probabilities differ by %g", row, top.IDs[row*4], ids[0], d)
+		}
+	}
+	c.Type, c.Out = "q5", filepath.Join(dir, "bad")
+	if err := Label(t.Context(), c, quiet); err == nil || !strings.Contains(err.Error(), "q5") {
+		t.Errorf("q5: %v", err)
 	}
 }
 

@@ -31,6 +31,9 @@ the result is the same as that of a run in one piece.`,
 		if c.TopKLogits < 0 {
 			return usage(cmd, "--top-k-logits is %d, want a positive number, or 0 for none", c.TopKLogits)
 		}
+		if err := checkType(cmd, c.Type); err != nil {
+			return err
+		}
 		if c.MaxTokens < 2 {
 			return usage(cmd, "--max-tokens is %d, want at least 2", c.MaxTokens)
 		}
@@ -51,6 +54,7 @@ the result is the same as that of a run in one piece.`,
 	f.Float64Var(&c.TopP, "top-p", 1, "sample from the fewest tokens whose probabilities sum to `P`; 1: all")
 	f.IntVar(&c.TopK, "top-k", 0, "sample from the `K` likeliest tokens; 0: all")
 	f.Uint64Var(&c.Seed, "seed", 0, "`SEED` of the sampling")
+	f.StringVar(&c.Type, "type", "", weightsUsage+" (default: f32)")
 	f.IntVar(&c.TopKLogits, "top-k-logits", 0, "keep the `K` likeliest tokens at each place, for distill without --teacher; 0: none")
 	f.IntVar(&c.Width, "width", 16, "write `N` documents side by side; changes no document")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
