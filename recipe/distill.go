@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 
@@ -25,6 +24,8 @@ type InitConfig struct {
 	AttnLayers []int  `json:"attn_layers"`
 	SSMLayers  []int  `json:"ssm_layers,omitempty"`     // instead of AttnLayers: the layers to replace, as the paper's recipes say it
 	Every      int    `json:"every,omitempty"`          // instead of AttnLayers: keep layers K-1, 2K-1, … as the paper does
+	Selection  string `json:"selection,omitempty"`      // instead of AttnLayers: what Select made
+	MambaFrom  string `json:"mamba_from,omitempty"`     // a student of the teacher's shape whose Mamba layers are taken over instead of new ones
 	Init       string `json:"init"`                     // attention, linear or random
 	KQVO       *bool  `json:"init_with_kqvo,omitempty"` // instead of Init, as the paper's recipes say it: attention or random
 	Seed       uint64 `json:"seed"`
@@ -49,18 +50,7 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	if c.Every > 0 {
-		if c.AttnLayers, err = everyLayer(teacher.Model.Config.NumHiddenLayers, c.Every); err != nil {
-			return err
-		}
-	}
-	if c.SSMLayers != nil {
-		if err := model.CheckAttnLayers(c.SSMLayers, teacher.Model.Config.NumHiddenLayers); err != nil {
-			return fmt.Errorf("ssm_layers: %w", err)
-		}
-		c.AttnLayers = slices.DeleteFunc(seq(teacher.Model.Config.NumHiddenLayers), func(l int) bool { return slices.Contains(c.SSMLayers, l) })
-	}
-	if err := model.CheckAttnLayers(c.AttnLayers, teacher.Model.Config.NumHiddenLayers); err != nil {
+	if err := c.chooseLayers(teacher.Model.Config.NumHiddenLayers); err != nil {
 		return err
 	}
 	mamba := teacher.Model.Config.Mamba
@@ -72,12 +62,12 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 		next.AttnLayers = slices.Sorted(slices.Values(c.AttnLayers))
 		mamba = &next
 	}
-	m, err := model.FromTeacher(teacher.Model, mamba, init, rand.New(rand.NewPCG(c.Seed, 0)))
+	m, err := c.hybrid(teacher, mamba, init)
 	if err != nil {
 		return err
 	}
 	out := teacher.With(m)
-	if out.Provenance, err = provenance("init", c, c.Teacher); err != nil {
+	if out.Provenance, err = provenance("init", c, c.inputs()...); err != nil {
 		return err
 	}
 	out.Files = maps.Clone(out.Files)

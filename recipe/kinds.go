@@ -25,6 +25,7 @@ const (
 	makesDraft          // a model to guess ahead with
 	makesReward         // a model that judges answers
 	makesModels         // a chain of stages in its place
+	makesLayers         // a choice of layers
 )
 
 // role is what a field refers to where a recipe does not say.
@@ -38,6 +39,7 @@ const (
 	draftOf               // the latest draft
 	rewardOf              // the latest reward model
 	finalOnly             // latest, if it is not the recipe's model itself
+	layersOf              // a choice of layers
 )
 
 // ref is a field that names an earlier stage or a directory.
@@ -77,8 +79,9 @@ var kinds = []kind{
 		return slots{out: &c.Out, seed: &c.Seed, refs: []ref{{"teacher", &c.Teacher, base}}, files: []*string{&c.Prompts}}
 	}, Label),
 	kindOf("init", "attention layers become Mamba2 layers that begin with their weights", makesModel, DefaultInit, func(c *InitConfig) slots {
-		return slots{out: &c.Out, seed: &c.Seed, refs: []ref{{"teacher", &c.Teacher, latest}}}
+		return slots{out: &c.Out, seed: &c.Seed, refs: []ref{{"teacher", &c.Teacher, latest}, {"selection", &c.Selection, layersOf}, {"mamba_from", &c.MambaFrom, given}}}
 	}, Init),
+	kindOf("select", "which layers stay attention is found by measurement", makesLayers, DefaultSelect, (*SelectConfig).slots, selectStage),
 	kindOf("align", "each Mamba layer learns to put out what the teacher's attention does", makesModel, DefaultDistill, (*DistillConfig).slots, Align),
 	kindOf("distill", "the student learns end to end to predict as the teacher does", makesModel, DefaultDistill, (*DistillConfig).slots, Distill),
 	kindOf("draft", "a small model learns to guess ahead for the student", makesDraft, func() DraftConfig { return DraftConfig{DistillConfig: DefaultDistill()} },
@@ -152,6 +155,8 @@ func (r ref) content(path string) string {
 		return ruleFile(path)
 	case r.role == labels:
 		return filepath.Join(path, labelsFile)
+	case r.role == layersOf:
+		return filepath.Join(path, selectionFile)
 	}
 	return path
 }

@@ -40,6 +40,7 @@ type reportPage struct {
 	Brand, Title, Headline, Lead string
 	Tiles                        []reportTile
 	Tables                       []reportTable
+	Selections                   []selectionChart
 	Charts                       []chart
 	Reading                      []reading
 	Stages                       []reportBar

@@ -1,7 +1,9 @@
 package recipe
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"slices"
@@ -61,9 +63,10 @@ func readings(kinds ...string) []reading {
 // stageLog is a stage of a run with what it logged.
 type stageLog struct {
 	StageState
-	steps []train.Step
-	eval  []EvalRow
-	share map[string]float64 // of the training time, by kind of work
+	steps  []train.Step
+	eval   []EvalRow
+	share  map[string]float64 // of the training time, by kind of work
+	layers *Selection         // that a selection chose
 }
 
 // ReportRun writes a run's report as one HTML file that needs no other.
@@ -79,6 +82,9 @@ func ReportRun(dir, path string) error {
 			return err
 		}
 		if l.eval, err = ReadEval(filepath.Join(dir, s.Name)); err != nil {
+			return err
+		}
+		if l.layers, err = readSelection(filepath.Join(dir, s.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		metrics, err := StageMetrics(dir, s.Name)
@@ -114,6 +120,14 @@ func runPage(state *RunState, logs []stageLog) *reportPage {
 	p.Headline = fmt.Sprintf("%s: %d of %d stages made in %s.", state.Name, done, len(logs), duration(seconds))
 	p.Lead = fmt.Sprintf("From %s. Each stage is a directory of the run; each began with what the one before had made.", state.Model)
 	p.Charts, p.Reading = runCharts(logs), readings(kinds...)
+	for _, l := range logs {
+		if l.layers == nil {
+			continue
+		}
+		if c, ok := selectionChartOf(l.Name, l.layers); ok {
+			p.Selections = append(p.Selections, c)
+		}
+	}
 	p.Training, p.Shares = runTraining(logs)
 	rows := lastEval(logs)
 	p.Tiles = runTiles(logs, rows, seconds)
@@ -231,6 +245,9 @@ func runTables(logs []stageLog) []reportTable {
 		tables = append(tables, layers)
 	}
 	for _, l := range logs {
+		if l.layers != nil {
+			tables = append(tables, selectionTable(l.Name, l.layers))
+		}
 		if t := alignTable(l); len(t.Rows) > 0 {
 			tables = append(tables, t)
 		}

@@ -71,7 +71,7 @@ func (c *SelectConfig) check(layers int) error {
 		return fmt.Errorf("method %q: want %s", c.Method, strings.Join(selectMethods, ", "))
 	case c.Keep < 1 || c.Keep >= layers:
 		return fmt.Errorf("%d layers to keep of %d: want at least one, and fewer than all", c.Keep, layers)
-	case c.Student == "" && (c.Method == "kl-restore" || c.Method == "greedy"):
+	case c.Student == "" && c.needsStudent():
 		return fmt.Errorf("method %s: want a student whose layers are all Mamba, made by init with no attention layers, and best aligned", c.Method)
 	case c.Steps < 0 || c.Steps > 0 && c.Labels == "":
 		return fmt.Errorf("%d steps of distillation for each candidate: want labels to distil on", c.Steps)
@@ -352,14 +352,8 @@ func (s *selecting) finish(r *Selection, p *checkpoint.Provenance) error {
 // picture draws the first round's KL of each layer as bars, those of the chosen layers dark, as SVG.
 func (r *Selection) picture() string {
 	const width, height, left, bottom = 640.0, 240.0, 50.0, 30.0
-	var first []Candidate
-	most := 1e-12
-	for _, x := range r.Candidates {
-		if x.Round == 1 {
-			first = append(first, x)
-			most = max(most, x.KL)
-		}
-	}
+	first, most := r.firstRound()
+	most = max(most, 1e-12)
 	if len(first) == 0 { // uniform: nothing was measured
 		for _, l := range r.AttnLayers {
 			first = append(first, Candidate{Round: 1, Layer: l})
@@ -382,17 +376,4 @@ func (r *Selection) picture() string {
 	fmt.Fprintf(&b, "\n"+`<text x="%g" y="26" text-anchor="end">%.3g</text><text x="%g" y="%g" text-anchor="end">0</text>`, left-6, most, left-6, height-bottom)
 	b.WriteString("\n</svg>\n")
 	return b.String()
-}
-
-// ReadSelection returns the layers that Select left in a directory.
-func ReadSelection(dir string) ([]int, error) {
-	b, err := os.ReadFile(filepath.Join(dir, selectionFile))
-	if err != nil {
-		return nil, err
-	}
-	var r Selection
-	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, selectionFile), err)
-	}
-	return r.AttnLayers, nil
 }

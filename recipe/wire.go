@@ -26,6 +26,12 @@ func (r *reader) wire() {
 				r.failf(s.at, "stage %s: %v", s.Name, err)
 			}
 		}
+		if c, ok := s.Config.(*InitConfig); ok {
+			c.follow(made[makesLayers], stages)
+			if err := c.checkLists(); err != nil {
+				r.failf(s.at, "stage %s: %v", s.Name, err)
+			}
+		}
 		for _, f := range sl.refs {
 			name, err := r.reference(f, made, stages)
 			if err != nil {
@@ -56,7 +62,7 @@ func (r *reader) reference(f ref, made map[product]string, before []*Stage) (str
 	}
 	if name == "" {
 		switch f.role {
-		case given:
+		case given, layersOf:
 			return "", nil
 		case base:
 			name = teacherWord

@@ -37,9 +37,7 @@ With --init attention the new layers begin with the projections of the attention
 		}
 		var err error
 		if info, stat := os.Stat(layers); f.Changed("attn-layers") && stat == nil && info.IsDir() {
-			if c.AttnLayers, err = recipe.ReadSelection(layers); err != nil {
-				return err
-			}
+			c.Selection = layers
 		} else if f.Changed("attn-layers") {
 			if c.AttnLayers, err = parseLayers(layers); err != nil {
 				return usage(cmd, "--attn-layers %v", err)
@@ -47,7 +45,7 @@ With --init attention the new layers begin with the projections of the attention
 		} else if c.Every < 1 {
 			return usage(cmd, "--every is %d, want a positive number", c.Every)
 		}
-		return u.stage(cmd.Context(), c.Out, asJSON, []string{c.Teacher}, func(ctx context.Context, report recipe.Report) error {
+		return u.stage(cmd.Context(), c.Out, asJSON, []string{c.Teacher, c.MambaFrom}, func(ctx context.Context, report recipe.Report) error {
 			return recipe.Init(ctx, c, report)
 		})
 	})
@@ -56,6 +54,7 @@ With --init attention the new layers begin with the projections of the attention
 	f.StringVar(&layers, "attn-layers", "", "`LIST` of layers to keep as attention, from 0, such as 1,3; none keeps none; or what select made: a directory")
 	f.IntVar(&c.Every, "every", 0, "keep every `K`-th layer as attention: layers K-1, 2K-1, …")
 	f.StringVar(&c.Init, "init", "attention", "`HOW` new layers begin: attention, linear or random")
+	f.StringVar(&c.MambaFrom, "mamba-from", "", "take the Mamba layers of this student, such as align made, instead of new ones: `MODEL`")
 	f.Uint64Var(&c.Seed, "seed", 0, "`SEED` of what begins at random")
 	f.BoolVar(&c.Identity, "identity-activation", false, "no activation behind the convolution")
 	f.BoolVar(&c.ZBias, "z-bias", false, "give the gate a bias")
