@@ -197,6 +197,23 @@ func matches(m *model.Model, from tensors) error {
 	return nil
 }
 
+// readable checks what can be known of weights without reading them.
+func readable(m *model.Model, from tensors) error {
+	if err := matches(m, from); err != nil {
+		return err
+	}
+	for name := range m.Params {
+		t, _ := from.Tensor(name)
+		if _, ok := panelsOf(t.DType); ok {
+			continue
+		}
+		if err := convertible(t); err != nil {
+			return fmt.Errorf("%s: %w", called(from, name), err)
+		}
+	}
+	return nil
+}
+
 func andMore(n int) string {
 	if n == 1 {
 		return ""

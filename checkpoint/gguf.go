@@ -94,6 +94,12 @@ func fromGGUF(f *gguf.File, w wanted) (*Checkpoint, error) {
 	c.parseTokenizer()
 	architecture, _ := f.String("general.architecture")
 	g := ggufWeights{File: f, config: &mc, interleaved: architecture == "llama", progress: w.progress}
+	if w.outline {
+		if c.Model, err = outlineOf(mc); err != nil {
+			return nil, err
+		}
+		return c, g.fill(c.Model)
+	}
 	if !w.packed {
 		if c.Model, err = model.New(mc); err != nil {
 			return nil, err

@@ -90,6 +90,13 @@ func mustWrite(dir string, c *Checkpoint, err error) (*Checkpoint, error) {
 	return c, err
 }
 
+// Outline reads what there is to know of a model, a reward model too, without its weights: the Model of the result has shapes and computes
+// nothing. A file that Load would refuse for its names, shapes or configuration is refused.
+func Outline(dir string) (*Checkpoint, error) { return loadWanted(dir, wanted{outline: true}) }
+
+// OutlineFS is Outline for a file system, as LoadFS has it.
+func OutlineFS(files fs.FS) (*Checkpoint, error) { return loadFS(files, wanted{outline: true}) }
+
 // Progress is told how many bytes of weights have been read, of how many, after each tensor.
 type Progress func(done, total int64)
 
@@ -100,23 +107,29 @@ func LoadProgress(dir string, p Progress) (*Checkpoint, error) {
 }
 
 func loadProgress(dir string, p Progress) (*Checkpoint, error) {
+	return loadWanted(dir, wanted{progress: p})
+}
+
+func loadWanted(dir string, w wanted) (*Checkpoint, error) {
 	if IsGGUF(dir) {
-		return loadGGUF(dir, wanted{progress: p})
+		return loadGGUF(dir, w)
 	}
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, unwrapPath(err))
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("load %s: not a directory", dir)
 	}
-	c, err := loadDir(dir, wanted{progress: p})
+	c, err := loadDir(dir, w)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	return c, nil
 }
 
-// wanted is how a model is to be read: in float32, or packed for inference in the format of a name, or if that is empty as it is stored.
+// wanted is how a model is to be read: in float32, or packed for inference in the format of a name, or if that is empty as it is stored;
+// or its outline alone.
 type wanted struct {
+	outline  bool
 	packed   bool
 	format   string
 	progress Progress
@@ -170,6 +183,12 @@ func read(files fs.FS, from tensors, w wanted) (*Checkpoint, error) {
 	if from, err = trainingNames(&config, from); err != nil {
 		return nil, err
 	}
+	if w.outline {
+		if c.Model, err = outlineOf(config); err != nil {
+			return nil, err
+		}
+		return c, readable(c.Model, from)
+	}
 	if !w.packed {
 		if c.Model, err = model.New(config); err != nil {
 			return nil, err
@@ -184,6 +203,9 @@ func read(files fs.FS, from tensors, w wanted) (*Checkpoint, error) {
 	c.Model, err = freeze(config, stored, from, w.progress)
 	return c, err
 }
+
+// outlineOf returns a model without matrices: in the narrowest format, hardly any are float32.
+func outlineOf(c model.Config) (*model.Model, error) { return model.NewFrozen(c, quant.Q4) }
 
 // justify refuses a configuration that has more weights than the files hold, before memory is taken for them.
 func justify(c *model.Config, from tensors) error {

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -83,19 +84,21 @@ func TestRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := copyOf(t, c.from)
 			c.change(t, files)
-			_, err := LoadFS(files)
-			if c.want == nil {
-				if err != nil {
-					t.Errorf("%v, want no error", err)
+			for _, load := range []func(fs.FS) (*Checkpoint, error){LoadFS, OutlineFS} {
+				_, err := load(files)
+				if c.want == nil {
+					if err != nil {
+						t.Errorf("%v, want no error", err)
+					}
+					continue
 				}
-				return
-			}
-			if err == nil {
-				t.Fatal("no error")
-			}
-			for _, want := range c.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q, want one with %q", err, want)
+				if err == nil {
+					t.Fatal("no error")
+				}
+				for _, want := range c.want {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("error %q, want one with %q", err, want)
+					}
 				}
 			}
 		})

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -83,10 +82,7 @@ type stateBytes struct {
 var stateLengths = []int{512, 4096, 32768}
 
 func showModel(u *ui, name string, asJSON bool) error {
-	c, err := u.load(name)
-	if errors.Is(err, checkpoint.ErrReward) {
-		c, err = loadReward(name)
-	}
+	c, err := outline(name)
 	if err != nil {
 		return err
 	}

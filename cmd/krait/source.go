@@ -54,9 +54,15 @@ func (u *ui) load(name string) (*loaded, error) {
 	return withTokenizer(name, c)
 }
 
-// loadReward reads a reward MODEL.
-func loadReward(name string) (*loaded, error) {
-	c, err := checkpoint.LoadReward(name)
+// outline reads a MODEL, a reward model too, without its weights.
+func outline(name string) (*loaded, error) {
+	var c *checkpoint.Checkpoint
+	var err error
+	if isEmbedded(name) {
+		c, err = checkpoint.OutlineFS(recipe.Stories260K())
+	} else {
+		c, err = checkpoint.Outline(name)
+	}
 	if err != nil {
 		return nil, err
 	}
