@@ -90,7 +90,12 @@ func (c *RewardConfig) train(ctx context.Context, start *checkpoint.Checkpoint, 
 		return loss.BradleyTerry(t, m.Logits(t, m.Forward(t, modelBatch(b))), ends(b.Lens), of, c.Centre)
 	}
 	after := func(ctx context.Context) (map[string]float64, error) {
-		return judge(ctx, m, groups[learnt:], c.BatchTokens)
+		if c.HeldOut == 0 {
+			return nil, nil
+		}
+		j, err := judge(ctx, m, groups[learnt:], c.BatchTokens)
+		return map[string]float64{"eval_accuracy": j.Accuracy, "eval_accuracy_low": j.Low, "eval_accuracy_high": j.High,
+			"eval_margin": j.Margin, "eval_pairs": float64(j.Pairs)}, err
 	}
 	return (&training{stage: "reward", out: c.Out, config: *c, inputs: c.rowInputs(c.Data, c.Model), TrainConfig: c.TrainConfig,
 		checkpoint: start, stream: stream, loss: lossOf, unit: "pairs", figures: figures, after: after,
@@ -147,39 +152,6 @@ func scores(ctx context.Context, m *model.Model, sequences []data.Sequence, toke
 		at = to
 	}
 	return list, nil
-}
-
-// judge returns how often a reward model finds the chosen answer better, with the interval, and by how much.
-func judge(ctx context.Context, m *model.Model, pairs [][]data.Sequence, tokens int) (map[string]float64, error) {
-	if len(pairs) == 0 {
-		return nil, nil
-	}
-	var all []data.Sequence
-	for _, p := range pairs {
-		all = append(all, p...)
-	}
-	list, err := scores(ctx, m, all, tokens)
-	if err != nil {
-		return nil, err
-	}
-	right, margin := 0, 0.0
-	for i := 0; i < len(list); i += 2 {
-		if list[i] > list[i+1] {
-			right++
-		}
-		margin += list[i] - list[i+1]
-	}
-	low, high := wilson(right, len(pairs))
-	return map[string]float64{"eval_accuracy": float64(right) / float64(len(pairs)), "eval_accuracy_low": low, "eval_accuracy_high": high,
-		"eval_margin": margin / float64(len(pairs)), "eval_pairs": float64(len(pairs))}, nil
-}
-
-// wilson returns the 95 % interval of a share of which k of n were seen (Wilson 1927).
-func wilson(k, n int) (low, high float64) {
-	const z = 1.959963984540054
-	p, size := float64(k)/float64(n), float64(n)
-	centre, half := p+z*z/(2*size), z*math.Sqrt(p*(1-p)/size+z*z/(4*size*size))
-	return (centre - half) / (1 + z*z/size), (centre + half) / (1 + z*z/size)
 }
 
 // loadReward reads a reward model, whose token ids must mean what the policy's mean.

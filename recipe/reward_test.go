@@ -93,6 +93,15 @@ func TestRewardLearnsRule(t *testing.T) {
 	if p.Metrics["eval_accuracy"] < 0.9 || p.Metrics["eval_margin"] <= 0 || p.Metrics["eval_accuracy_low"] >= p.Metrics["eval_accuracy"] {
 		t.Errorf("%v, want an accuracy of 0.9", p.Metrics)
 	}
+	held := JudgeConfig{Model: c.Out, Data: []string{rowsFile(t, rows[len(rows)-heldOut:]...)}, Context: c.Context, BatchTokens: c.BatchTokens}
+	j, err := Judge(t.Context(), held, quiet)
+	if want := p.Metrics; err != nil || j.Accuracy != want["eval_accuracy"] || math.Abs(j.Margin-want["eval_margin"]) > 1e-9 || j.Low != want["eval_accuracy_low"] || j.Pairs != heldOut {
+		t.Errorf("judged apart: %+v, %v, want %v", j, err, want)
+	}
+	held.Model = c.Model
+	if _, err := Judge(t.Context(), held, quiet); err == nil || !strings.Contains(err.Error(), "want a reward model") {
+		t.Errorf("error %v of a language model that is to judge", err)
+	}
 	if last := steps[len(steps)-1]; last.Parts["accuracy"] < 0.9 || last.Parts["max_reward"] < last.Parts["mean_reward"] || last.Parts["margin"] <= 0 {
 		t.Errorf("last step %+v", last)
 	}

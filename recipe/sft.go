@@ -126,29 +126,36 @@ func (c *RowsConfig) start(dir string, t *TrainConfig) (*checkpoint.Checkpoint, 
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &textRows{RowsConfig: *c, eos: start.EOS, limit: t.Context, seed: t.Seed, shared: map[string]int{}}
+	r, err := c.rows(dir, start, t.Context, t.Seed)
+	return start, r, err
+}
+
+// rows returns what turns rows into the tokens of a model, read from dir, in sequences of at most limit.
+func (c *RowsConfig) rows(dir string, start *checkpoint.Checkpoint, limit int, seed uint64) (*textRows, error) {
+	r := &textRows{RowsConfig: *c, eos: start.EOS, limit: limit, seed: seed, shared: map[string]int{}}
 	if err := r.mixed(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var err error
 	if limit := start.Model.Config.MaxPositionEmbeddings; limit > 0 {
 		r.limit = min(r.limit, limit)
 	}
 	if r.tok, err = start.Tokenizer(); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	if r.template, err = chat.FromFiles(start.Files, ""); err != nil && !errors.Is(err, chat.ErrNoTemplate) {
-		return nil, nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	if r.Date != "" {
 		day, err := time.Parse(time.DateOnly, r.Date)
 		if err != nil {
-			return nil, nil, fmt.Errorf("date %q: want a day such as 2026-01-31", r.Date)
+			return nil, fmt.Errorf("date %q: want a day such as 2026-01-31", r.Date)
 		}
 		if r.template != nil {
 			r.template.Now = func() time.Time { return day }
 		}
 	}
-	return start, r, nil
+	return r, nil
 }
 
 // rowsOf lets use have each of the rows; use returns its line. What is wrong with a row is a *data.RowError without a file.

@@ -69,10 +69,10 @@ func evalCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval",
 		Short: "measure a model on text",
-		Long:  "Measure a model on text: its perplexity, or its agreement with another model.",
+		Long:  "Measure a model on text: its perplexity, its agreement with another model, or a reward model's agreement with preferences.",
 	}
 	onlySubVerbs(cmd)
-	cmd.AddCommand(pplCommand(u), agreementCommand(u))
+	cmd.AddCommand(pplCommand(u), agreementCommand(u), evalRewardCommand(u))
 	return cmd
 }
 
