@@ -349,7 +349,7 @@ func TestSilence(t *testing.T) {
 			return true
 		})
 		f.forget(silent)
-		c := f.client(t, "HF_HUB_DOWNLOAD_TIMEOUT=0.3")
+		c := f.client(t, "HF_HUB_DOWNLOAD_TIMEOUT=1")
 		if _, said := mustPull(t, c, f, testRepo, onlyWeights); len(said) > 0 {
 			t.Errorf("%s: said %q", part, said)
 		}
