@@ -18,6 +18,7 @@ const (
 	Attention
 	Elementwise
 	kinds
+	again // operations that are run once more, which count as what they are
 )
 
 // String returns the kind's name as reports print it.
@@ -39,6 +40,7 @@ type Tape struct {
 	lists   []*tensor.Tensor // free places for lists of results
 	listed  int
 	profile *Profile
+	again   *Tape // what Recompute runs on; nil until it does
 }
 
 // result is a tensor made by an operation, whose gradient has no memory but while Backward needs it: from the first gradient function that
@@ -111,7 +113,13 @@ func (t *Tape) Release(p tensor.Place) {
 }
 
 // Bytes returns the memory that the tape holds for activations.
-func (t *Tape) Bytes() int { return t.arena.Bytes() + t.pool.Bytes() }
+func (t *Tape) Bytes() int {
+	n := t.arena.Bytes() + t.pool.Bytes()
+	if t.again != nil {
+		n += t.again.Bytes()
+	}
+	return n
+}
 
 // New returns a matrix (rows, cols) with undefined contents. It has a gradient, which Grad returns, if the tape records and an input has one.
 func (t *Tape) New(rows, cols int, inputs ...*tensor.Tensor) *tensor.Tensor {
@@ -200,7 +208,7 @@ func (t *Tape) Start() time.Time {
 
 // Stop ends the measurement begun by Start.
 func (t *Tape) Stop(kind Kind, start time.Time) {
-	if !start.IsZero() {
+	if !start.IsZero() && kind < kinds {
 		t.profile[kind] += time.Since(start)
 	}
 }

@@ -24,6 +24,7 @@ type Model struct {
 	frozen      bool             // the matrices are there only packed
 	kv          *kernel.KVFormat // what SetKV chose; nil: the weights' format decides
 	embedded    *quant.Matrix    // the embeddings where they are there packed
+	recompute   bool             // what a block makes is forgotten and made again for its gradients
 }
 
 // Block is one decoder layer. MLPNorm and MLP are nil in pure models of Mamba's authors.
@@ -136,7 +137,7 @@ func (m *Model) Forward(t *autograd.Tape, b Batch) *tensor.Tensor {
 		x = m.forwardInPlace(t, x, l)
 	} else {
 		for i, block := range m.Blocks {
-			x = block.Forward(t, x, l, i)
+			x = m.block(t, block, x, l, i)
 		}
 	}
 	l.done()
@@ -180,7 +181,11 @@ func (m *Model) MixerTraces(t *autograd.Tape, b Batch, want func(layer int) bool
 
 // Mix returns the output of one layer's mixer for normalised rows x (rows, hidden) laid out as the batch is.
 func (m *Model) Mix(t *autograd.Tape, layer int, x *tensor.Tensor, b Batch) *tensor.Tensor {
-	return m.Blocks[layer].Mixer.Forward(t, x, m.layout(t, b), layer)
+	mixer, l := m.Blocks[layer].Mixer, m.layout(t, b)
+	if !m.recompute || l.stateful() {
+		return mixer.Forward(t, x, l, layer)
+	}
+	return autograd.Recompute(t, x, func(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor { return mixer.Forward(t, x, l, layer) })
 }
 
 // Logits returns hidden·headᵀ: (rows, vocab), a reward model's scores (rows, 1). Callers pass only the rows they need. Tokens that a cut head does not know have -Inf.
@@ -308,6 +313,11 @@ func (m *Model) layout(t *autograd.Tape, b Batch) *layout {
 	return l
 }
 
+// stateful reports whether a run goes on from a state or leaves one.
+func (l *layout) stateful() bool {
+	return slices.ContainsFunc(l.runs, func(r Run) bool { return r.State != nil })
+}
+
 // done advances the states of the runs. The layout is not used any more.
 func (l *layout) done() {
 	for _, r := range l.runs {
@@ -362,52 +372,4 @@ func (l *layout) ssdRuns(layer int) []autograd.SSDRun {
 		row += r.Len
 	}
 	return runs
-}
-
-// ropeTable holds the cosines and sines of the rotary angles, extended as longer sequences come.
-type ropeTable struct {
-	mu       sync.Mutex
-	inv      []float64
-	cos, sin []float32 // (positions, head_dim/2)
-}
-
-// newRopeTable computes the inverse frequencies theta^(-2i/p) with their scaling: linear divides all by the factor, llama3 divides the
-// slow ones and blends in between (Llama 3.1, as Transformers computes it).
-func newRopeTable(c *Config) *ropeTable {
-	r := &ropeTable{inv: make([]float64, c.HeadDim/2)}
-	s := c.RopeScaling
-	for i := range r.inv {
-		f := math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))
-		switch s.Type {
-		case "linear":
-			f /= s.Factor
-		case "llama3":
-			wavelen, original := 2*math.Pi/f, float64(s.OriginalMaxPositionEmbeddings)
-			if wavelen > original/s.LowFreqFactor {
-				f /= s.Factor
-			} else if wavelen >= original/s.HighFreqFactor {
-				smooth := (original/wavelen - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
-				f = (1-smooth)*f/s.Factor + smooth*f
-			}
-		}
-		r.inv[i] = f
-	}
-	return r
-}
-
-// angles returns the tables for at least n positions.
-func (r *ropeTable) angles(n int) (cos, sin []float32) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	half := len(r.inv)
-	if n*half > len(r.cos) {
-		n = max(n, 2*len(r.cos)/half, 256)
-		for pos := len(r.cos) / half; pos < n; pos++ {
-			for _, f := range r.inv {
-				s, c := math.Sincos(float64(pos) * f)
-				r.cos, r.sin = append(r.cos, float32(c)), append(r.sin, float32(s))
-			}
-		}
-	}
-	return r.cos, r.sin
 }

@@ -155,3 +155,21 @@ func (m *Model) embed(t *autograd.Tape, tokens []int32) *tensor.Tensor {
 	}
 	return y
 }
+
+// Bytes returns the memory of the weights, packed ones too, without that of their gradients.
+func (m *Model) Bytes() int {
+	n := 0
+	for _, p := range m.Params {
+		n += 4 * len(p.Data)
+	}
+	for _, l := range m.linears {
+		x, ok := l.packed.(quant.Matrix)
+		if l.Weight == m.EmbedTokens && m.embedded != nil {
+			x, ok = *m.embedded, true
+		}
+		if ok {
+			n += x.Bytes()
+		}
+	}
+	return n
+}

@@ -137,6 +137,14 @@ func (m Matrix) Data() []byte {
 	return m.narrow.Data
 }
 
+// Bytes returns the memory of the panels.
+func (m Matrix) Bytes() int {
+	if m.format == F32 {
+		return 4 * m.wide.N * m.wide.K
+	}
+	return len(m.Data())
+}
+
 // Dims returns (out, in).
 func (m Matrix) Dims() (out, in int) {
 	if m.format == F32 {

@@ -173,8 +173,7 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 		return fmt.Errorf("the student has no Mamba layer where the teacher has attention: there is nothing to align")
 	}
 	profile := new(autograd.Profile)
-	scratch := autograd.NewScratch()
-	scratch.SetProfile(profile)
+	scratch := withScratch(profile)
 	lossOf := func(tape *autograd.Tape, b data.Batch) loss.Total {
 		scratch.Reset()
 		mb := modelBatch(b)
@@ -189,7 +188,7 @@ func Align(ctx context.Context, c DistillConfig, report Report) error {
 	}
 	c.Train, c.Freeze = []string{".mamba."}, nil
 	return (&training{stage: "align", out: c.Out, config: c, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
-		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, teacher: t, loss: lossOf, profile: profile, report: report}).run(ctx)
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, teacher: t, scratch: scratch, loss: lossOf, profile: profile, report: report}).run(ctx)
 }
 
 func seq(n int) []int {
@@ -275,26 +274,26 @@ func distill(ctx context.Context, stage string, config any, c DistillConfig, stu
 // training is a stage that trains a student on documents by a loss.
 func (c *DistillConfig) training(stage string, config any, student *checkpoint.Checkpoint, l profiledLoss, docs []data.Document, report Report) *training {
 	return &training{stage: stage, out: c.Out, config: config, inputs: []string{c.Student, c.Teacher, filepath.Join(c.Labels, labelsFile)},
-		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: l.loss, profile: l.profile, report: report}
+		TrainConfig: c.TrainConfig, checkpoint: student, docs: docs, loss: l.loss, profile: l.profile, scratch: l.scratch, report: report}
 }
 
 // profiledLoss is a loss and the profile that its own part of the work goes to.
 type profiledLoss struct {
 	loss    func(*autograd.Tape, data.Batch) loss.Total
 	profile *autograd.Profile
+	scratch *autograd.Tape // the teacher's
 }
 
 // distillLoss compares the student with the teacher, at the tokens that the student's output layer knows.
 func distillLoss(c DistillConfig, w loss.Weights, s, teacher *model.Model) profiledLoss {
 	profile := new(autograd.Profile)
-	scratch := autograd.NewScratch()
-	scratch.SetProfile(profile)
+	scratch := withScratch(profile)
 	head := teacher.Head()
 	known := s.Config.HeadTokens
 	if len(known) > 0 {
 		head = autograd.Dense{Tensor: teacher.HeadOf(known)}
 	}
-	return profiledLoss{profile: profile, loss: func(tape *autograd.Tape, b data.Batch) loss.Total {
+	return profiledLoss{profile: profile, scratch: scratch, loss: func(tape *autograd.Tape, b data.Batch) loss.Total {
 		mb := modelBatch(b)
 		var th loss.Head
 		if c.KL > 0 {

@@ -104,7 +104,7 @@ func PPO(ctx context.Context, c PPOConfig, report Report) error {
 func (s *rollouts) train(ctx context.Context) error {
 	c, m := s.c, s.policy.Model
 	return (&training{stage: "ppo", out: c.Out, config: *c, inputs: []string{c.Policy, c.Ref, ruleFile(c.Reward), c.Prompts}, TrainConfig: c.TrainConfig, checkpoint: s.policy,
-		value: s.value, stream: s, loss: func(t *autograd.Tape, b data.Batch) loss.Total { return s.loss(t, m, b) }, ahead: s.collect, after: s.finish,
+		value: s.value, frozen: s.beside, stream: s, loss: func(t *autograd.Tape, b data.Batch) loss.Total { return s.loss(t, m, b) }, ahead: s.collect, after: s.finish,
 		says: s.says, profile: s.profile, report: s.report}).run(ctx)
 }
 
@@ -133,6 +133,7 @@ func (c *PPOConfig) rollouts(report Report) (*rollouts, error) {
 	if s.ref, err = loadReference(ref, policy); err != nil {
 		return nil, err
 	}
+	s.beside = append(s.beside, s.ref)
 	return s, c.judges(s)
 }
 
@@ -147,6 +148,7 @@ func (c *PPOConfig) judges(s *rollouts) error {
 			return err
 		}
 		judge.Pack()
+		s.beside = append(s.beside, judge)
 		s.judge = func(ctx context.Context, list []*rollout) error {
 			var sequences []data.Sequence
 			for _, r := range list {

@@ -45,6 +45,7 @@ type rollouts struct {
 	policy   *checkpoint.Checkpoint
 	value    *model.Model
 	ref      *model.Model
+	beside   []*model.Model                                   // all that are only read
 	judge    func(ctx context.Context, list []*rollout) error // fills the scores
 	respond  func(ctx context.Context) ([]*rollout, error)
 	report   Report

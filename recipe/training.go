@@ -50,6 +50,7 @@ type TrainConfig struct {
 	EvalRows    int      `json:"eval_rows,omitempty"`               // documents or rows to hold out, the last ones
 	EvalText    string   `json:"eval_text,omitempty"`               // a text file to measure on as well
 	Patience    int      `json:"early_stopping_patience,omitempty"` // measurements without a better one after which it ends; 0: it does not
+	Recompute   bool     `json:"recompute,omitempty"`               // keep only what goes into each layer, and run the layer again for its gradients
 	Spike       float64  `json:"loss_spike_factor,omitempty"`       // a step is skipped whose loss is so many times the running mean; 0: none is
 }
 
@@ -131,9 +132,11 @@ type training struct {
 	checkpoint *checkpoint.Checkpoint // the model as it starts; its weights are trained in place
 	value      *model.Model           // trained beside it and not part of the result; or nil
 	docs       []data.Document
-	stream     batches      // what to train on instead of docs
-	held       batches      // what is held out to measure on
-	teacher    *model.Model // what a measurement on text compares with, perhaps nil
+	stream     batches        // what to train on instead of docs
+	held       batches        // what is held out to measure on
+	teacher    *model.Model   // what a measurement on text compares with, perhaps nil
+	frozen     []*model.Model // other models that are only read
+	scratch    *autograd.Tape // the teacher's, perhaps nil
 	loss       func(*autograd.Tape, data.Batch) loss.Total
 	unit       string                                                // what the loss counts; empty: tokens
 	prepare    func(ctx context.Context) error                       // work with the partial directory and the weights as they start
@@ -184,6 +187,7 @@ func (t *training) run(ctx context.Context) error {
 	if t.value != nil {
 		t.value.Train(func(string) bool { return true })
 	}
+	t.keepLess()
 	opt := optim.NewAdamW(optim.Config{Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay}, t.params())
 	if len(opt.Params) == 0 {
 		return fmt.Errorf("no weight is left to train")
@@ -321,6 +325,7 @@ func (t *training) complete(p *checkpoint.Provenance) error {
 		}
 	}
 	t.checkpoint.Model.Train(func(string) bool { return false })
+	t.checkpoint.Model.Recompute(false)
 	tmp := checkpoint.Partial(t.out)
 	if err := t.checkpoint.WriteTo(tmp); err != nil {
 		return fmt.Errorf("%s: %w", tmp, err)

@@ -37,8 +37,12 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], epoch fun
 		return err
 	}
 	defer events.Close()
+	var memory memorySplit
 	r.Log = func(s train.Step) error {
 		s.Epoch = epoch()
+		if memory.most(t.memory(r)); s.Step == 1 {
+			defer t.report(Event{Stage: t.stage, Note: memory.String()})
+		}
 		t.show(s, unit)
 		line, err := json.Marshal(t.line(s))
 		if err != nil {
@@ -62,6 +66,7 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], epoch fun
 		p.Metrics["num_tokens"] = float64(t.tokens.total)
 	}
 	maps.Copy(p.Metrics, t.figures)
+	maps.Copy(p.Metrics, memory.figures())
 	if r.Progress.Skipped > 0 {
 		p.Metrics["skipped_steps"], p.Metrics["rewinds"] = float64(r.Progress.Skipped), float64(r.Progress.Rewinds)
 	}

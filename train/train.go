@@ -91,6 +91,7 @@ type Run[B any] struct {
 	Rewind    func() (string, error)               // sets weights and moments to the last good state, and names it; nil where there is none
 	Reduce    func([]optim.Param, *loss.Total) error
 	Profile   *autograd.Profile
+	TapeBytes int // memory of the activations of the steps so far
 }
 
 // Loop trains from Progress to Config.Steps. It ends early, with a state saved, when ctx ends; and without an error when evaluations stop getting
@@ -153,6 +154,7 @@ func (r *Run[B]) step(tape *autograd.Tape) (Step, error) {
 		tape.Reset()
 		t := r.Loss(tape, r.Next())
 		tape.Backward()
+		r.TapeBytes = max(r.TapeBytes, tape.Bytes())
 		total.Sum += t.Sum
 		total.Tokens += t.Tokens
 		for k, v := range t.Parts {

@@ -121,6 +121,7 @@ func trainFlags(f *pflag.FlagSet, c *recipe.TrainConfig) {
 	f.Float64Var(&c.Beta2, "beta2", c.Beta2, "AdamW's `DECAY` of the second moment")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "`SEED` of the order of documents")
 	f.StringVar(&c.Compute, "compute", c.Compute, "`FORMAT` of the operands of matrix products: f32 or bf16; weights and sums are float32")
+	f.BoolVar(&c.Recompute, "recompute", false, "keep only what goes into each layer in memory and run the layer again for its gradients, which stay the same")
 	f.IntVar(&c.SaveEvery, "save-steps", c.SaveEvery, "save a state to go on from every `N` steps; 0: never")
 	f.IntVar(&c.SaveLimit, "save-total-limit", 1, "keep the latest `N` states while training")
 	f.IntVar(&c.EvalEvery, "eval-steps", 0, "measure on what is held out every `N` steps; 0: never")
