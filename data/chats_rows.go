@@ -33,7 +33,7 @@ func (e *RowError) Unwrap() error { return e.Err }
 type row map[string]json.RawMessage
 
 // parsed iterates over what parse makes of a file's rows: Parquet, JSON lines, one JSON array, or plain text (.txt) of which each line is a row's
-// "text"; the latter three compressed with gzip or zstd, or not. Rows are read one after another, whatever the size of the file. A row that means nothing
+// "text", or what stands between lines <|endoftext|> where there are such at its beginning; the latter three compressed with gzip or zstd, or not. Rows are read one after another, whatever the size of the file. A row that means nothing
 // is a *RowError, and the next one follows if the consumer goes on; any other error is the last. locate is told the line of each.
 func parsed[T any](path string, parse func(row) (T, error), locate func(*T, int)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -93,9 +93,12 @@ func fileRows(f *os.File, each func(line int, text []byte) bool) error {
 	return readRows(in, each)
 }
 
-// textRows makes a row of each line of a text.
-func textRows(in io.Reader, each func(line int, text []byte) bool) error {
-	return lineRows(in, 1, func(line int, text []byte) bool {
+// endOfText is a line that ends a text in files of many, as those of TinyStories.
+const endOfText = "<|endoftext|>"
+
+// textRows makes a row of each line of a text, or of each of its texts if lines at its beginning say where those end.
+func textRows(in *bufio.Reader, each func(line int, text []byte) bool) error {
+	row := func(line int, text []byte) bool {
 		if !utf8.Valid(text) {
 			return each(line, text) // so that it is refused
 		}
@@ -104,7 +107,48 @@ func textRows(in io.Reader, each func(line int, text []byte) bool) error {
 			panic(err) // strings have a JSON form
 		}
 		return each(line, j)
-	})
+	}
+	head, _ := in.Peek(in.Size())
+	for l := range bytes.Lines(head) {
+		if isEndOfText(l) {
+			return texts(in, row)
+		}
+	}
+	return lineRows(in, 1, row)
+}
+
+func isEndOfText(line []byte) bool { return string(bytes.TrimSpace(line)) == endOfText }
+
+// texts calls each with what stands between the lines endOfText, without space around it, and with the number of its first line, until it returns false.
+func texts(in io.Reader, each func(int, []byte) bool) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxLine)
+	var text []byte
+	n, first := 0, 1
+	for lines.Scan() {
+		if n++; isEndOfText(lines.Bytes()) {
+			if text = bytes.TrimSpace(text); len(text) > 0 && !each(first, text) {
+				return nil
+			}
+			text = text[:0]
+			continue
+		}
+		if len(text) == 0 {
+			if first = n; len(bytes.TrimSpace(lines.Bytes())) == 0 {
+				continue
+			}
+		}
+		if text = append(append(text, lines.Bytes()...), '\n'); len(text) > maxLine {
+			return fmt.Errorf("line %d: a text of more than %d bytes", first, maxLine)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("line %d: %w", n+1, err)
+	}
+	if text = bytes.TrimSpace(text); len(text) > 0 {
+		each(first, text)
+	}
+	return nil
 }
 
 // uncompressed reads through gzip and zstd, which are known by how they begin.

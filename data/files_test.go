@@ -2,8 +2,10 @@ package data
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,6 +48,25 @@ func TestTextFiles(t *testing.T) {
 	}
 	if len(got) != 2 || got[0] != "[one]" || got[1] != `"two" \ 2` || len(bad) != 1 || !strings.Contains(bad[0], "line 4: not valid UTF-8") {
 		t.Errorf("%q, %q", got, bad)
+	}
+}
+
+// TestTextsOfManyLines: in a file that says where its texts end, each of them is a row, at its first line.
+func TestTextsOfManyLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.txt")
+	if err := os.WriteFile(path, []byte("\nOne.\n\nStill one.  \n<|endoftext|>\r\n<|endoftext|>\n\n\nTwo <|endoftext|> too.\n<|endoftext|>\n\nbad \xff\n<|endoftext|>\nlast"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for c, err := range Chats(path) {
+		if err != nil {
+			got = append(got, strings.TrimPrefix(err.Error(), path+": "))
+			continue
+		}
+		got = append(got, fmt.Sprintf("%d:%s", c.Line, c.Completion))
+	}
+	if want := []string{"2:One.\n\nStill one.", "9:Two <|endoftext|> too.", "line 12: not valid UTF-8", "14:last"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

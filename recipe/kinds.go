@@ -76,7 +76,7 @@ func kindOf[C any](name, summary string, makes product, defaults func() C, field
 // kinds lists the kinds of stages in the order of the method. A new kind needs its line here and nothing else.
 var kinds = []kind{
 	kindOf("label", "the teacher writes the text that the student learns from", makesLabels, DefaultLabel, func(c *LabelConfig) slots {
-		return slots{out: &c.Out, seed: &c.Seed, refs: []ref{{"teacher", &c.Teacher, base}}, files: []*string{&c.Prompts}}
+		return slots{out: &c.Out, seed: &c.Seed, refs: []ref{{"teacher", &c.Teacher, base}}, files: append(pointers(slices.Concat(c.Text, c.Decontaminate)), &c.Prompts)}
 	}, Label),
 	kindOf("init", "attention layers become Mamba2 layers that begin with their weights", makesModel, DefaultInit, func(c *InitConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, refs: []ref{{"teacher", &c.Teacher, latest}, {"selection", &c.Selection, layersOf}, {"mamba_from", &c.MambaFrom, given}}}

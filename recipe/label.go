@@ -10,10 +10,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"krait/checkpoint"
 	"krait/data"
 	"krait/engine"
+	"krait/model"
 	"krait/sample"
 )
 
@@ -26,7 +28,7 @@ type LabelConfig struct {
 	Out         string  `json:"-"`
 	Prompts     string  `json:"prompts"`           // a text file, one prompt a line, or JSONL with a "prompt"; empty: the beginning of a text
 	AsChat      bool    `json:"as_chat,omitempty"` // prompts are said by the user in a conversation; otherwise they begin a text
-	Count       int     `json:"count"`             // documents to write; prompts are used in turn
+	Count       int     `json:"count"`             // documents to write, prompts are used in turn (0: 1000); of Text: at most so many (0: all)
 	MaxTokens   int     `json:"max_tokens"`        // of a document, prompt included
 	Temperature float64 `json:"temperature"`
 	TopP        float64 `json:"top_p"`
@@ -35,35 +37,41 @@ type LabelConfig struct {
 	Type        string  `json:"type,omitempty"`         // of the weights that write: bf16, q8 or q4; empty: f32
 	TopKLogits  int     `json:"top_k_logits,omitempty"` // keep the teacher's so many likeliest tokens at each place, for distilling without it
 	Width       int     `json:"-" yaml:"width"`         // documents written side by side; changes no document
+
+	// Text are files of text or conversations, forms as data.Chats reads them. Their rows are the documents, and the teacher writes nothing. What is before
+	// the first answer of a row is given; rows longer than MaxTokens become several documents.
+	Text               []string `json:"text,omitempty"`
+	Pack               bool     `json:"pack,omitempty"`                // texts lie end to end in documents of MaxTokens, a row begins where the one before ends
+	SkipBad            bool     `json:"skip_bad_rows,omitempty"`       // as RowsConfig says
+	Decontaminate      []string `json:"decontaminate,omitempty"`       // likewise
+	DecontaminateWords int      `json:"decontaminate_ngram,omitempty"` // likewise
 }
+
+// defaultLabels are written where nothing says how many.
+const defaultLabels = 1000
 
 // DefaultLabel returns the defaults of Label: the teacher's own distribution.
 func DefaultLabel() LabelConfig {
-	return LabelConfig{Count: 1000, MaxTokens: 256, Temperature: 1, TopP: 1, Width: 16}
+	return LabelConfig{MaxTokens: 256, Temperature: 1, TopP: 1, Width: 16}
 }
 
-// Label lets the teacher write text: the pseudo-labels that the student learns from. Each document depends on the seed and its number
-// alone, so an interrupted run goes on as if nothing had happened.
+// Label lets the teacher write text, the pseudo-labels that the student learns from, or takes text that there is. Each document depends on the seed
+// and its number alone, so an interrupted run goes on as if nothing had happened.
 func Label(ctx context.Context, c LabelConfig, report Report) error {
 	teacher, err := c.writer()
 	if err != nil {
 		return err
 	}
-	options := sample.Options{Temperature: c.Temperature, TopP: c.TopP, TopK: c.TopK}
-	if err := options.Validate(); err != nil {
+	if err := c.check(&teacher.Model.Config); err != nil {
 		return err
 	}
-	if limit := teacher.Model.Config.MaxPositionEmbeddings; c.Count <= 0 || c.MaxTokens < 2 || limit > 0 && c.MaxTokens > limit {
-		return fmt.Errorf("%d documents of at most %d tokens: want a positive number of documents and 2 to %d tokens (the model's context)", c.Count, c.MaxTokens, limit)
+	var prompts [][]int32
+	if len(c.Text) == 0 {
+		if prompts, err = labelPrompts(teacher, c.Prompts, c.MaxTokens, c.AsChat); err != nil {
+			return err
+		}
 	}
-	if most := min(teacher.Model.Config.VocabSize, maxTopK); c.TopKLogits < 0 || c.TopKLogits > most {
-		return fmt.Errorf("the %d likeliest tokens: want at most %d, or 0 for none", c.TopKLogits, most)
-	}
-	prompts, err := labelPrompts(teacher, c.Prompts, c.MaxTokens, c.AsChat)
-	if err != nil {
-		return err
-	}
-	p, err := provenance("label", c, c.Teacher, c.Prompts)
+	p, err := provenance("label", c, slices.Concat([]string{c.Teacher, c.Prompts}, c.Text, c.Decontaminate)...)
 	if err != nil {
 		return err
 	}
@@ -76,8 +84,64 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	}
 	defer w.f.Close()
 	if w.next > 0 {
-		report(Event{Stage: "label", Note: fmt.Sprintf("going on from document %d of %d", w.next, c.Count)})
+		of := ""
+		if c.Count > 0 {
+			of = fmt.Sprintf(" of %d", c.Count)
+		}
+		report(Event{Stage: "label", Note: fmt.Sprintf("going on from document %d%s", w.next, of)})
 	}
+	p.Metrics = map[string]float64{}
+	if len(c.Text) == 0 {
+		err = c.write(ctx, teacher, prompts, w, report)
+	} else {
+		err = c.fromText(ctx, teacher, w, p.Metrics, report)
+	}
+	if err != nil {
+		return errors.Join(err, w.f.Sync())
+	}
+	if c.TopKLogits > 0 {
+		if c.Type != "" { // what the teacher finds likely is said by its own weights
+			if teacher, err = checkpoint.Load(c.Teacher); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(w.f.Sync(), storeTopK(ctx, c.Out, teacher.Model, c.TopKLogits, report)); err != nil {
+			return err
+		}
+	}
+	p.Metrics["documents"], p.Metrics["tokens"] = float64(w.next), float64(w.tokens)
+	return w.finish(c.Out, p)
+}
+
+// check refuses what no labels can be made by.
+func (c *LabelConfig) check(teacher *model.Config) error {
+	if len(c.Text) == 0 && c.Count == 0 {
+		c.Count = defaultLabels
+	}
+	options := sample.Options{Temperature: c.Temperature, TopP: c.TopP, TopK: c.TopK}
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	if limit := teacher.MaxPositionEmbeddings; c.Count < 0 || c.MaxTokens < 2 || limit > 0 && c.MaxTokens > limit {
+		return fmt.Errorf("%d documents of at most %d tokens: want a positive number of documents and 2 to %d tokens (the model's context)", c.Count, c.MaxTokens, limit)
+	}
+	if most := min(teacher.VocabSize, maxTopK); c.TopKLogits < 0 || c.TopKLogits > most {
+		return fmt.Errorf("the %d likeliest tokens: want at most %d, or 0 for none", c.TopKLogits, most)
+	}
+	switch {
+	case len(c.Text) > 0 && c.Prompts != "":
+		return errors.New("prompts and text: the documents are written by the teacher or stand in a text, not both")
+	case len(c.Text) > 0 && (c.Type != "" || c.Temperature != 1 || c.TopP != 1 || c.TopK != 0):
+		return errors.New("type, temperature, top_p and top_k are of what the teacher writes: where text is given it writes nothing")
+	case len(c.Text) == 0 && (c.Pack || c.SkipBad || len(c.Decontaminate) > 0 || c.DecontaminateWords != 0):
+		return errors.New("pack, skip_bad_rows and decontaminate are of the rows of a text: give text")
+	}
+	return nil
+}
+
+// write lets the teacher write documents.
+func (c *LabelConfig) write(ctx context.Context, teacher *checkpoint.Checkpoint, prompts [][]int32, w *labelWriter, report Report) error {
+	options := sample.Options{Temperature: c.Temperature, TopP: c.TopP, TopK: c.TopK}
 	first, sent := w.next, w.next
 	next := func() (engine.Request, bool) {
 		if sent >= c.Count {
@@ -96,21 +160,7 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 		report(Event{Stage: "label", Done: w.next, Total: c.Count, Unit: "documents", Text: fmt.Sprintf("%d tokens", w.tokens)})
 		return nil
 	}
-	if err := engine.New(teacher.Model).Batch(ctx, max(1, c.Width), next, done); err != nil {
-		return errors.Join(err, w.f.Sync())
-	}
-	if c.TopKLogits > 0 {
-		if c.Type != "" { // what the teacher finds likely is said by its own weights
-			if teacher, err = checkpoint.Load(c.Teacher); err != nil {
-				return err
-			}
-		}
-		if err := errors.Join(w.f.Sync(), storeTopK(ctx, c.Out, teacher.Model, c.TopKLogits, report)); err != nil {
-			return err
-		}
-	}
-	p.Metrics = map[string]float64{"documents": float64(c.Count), "tokens": float64(w.tokens)}
-	return w.finish(c.Out, p)
+	return engine.New(teacher.Model).Batch(ctx, max(1, c.Width), next, done)
 }
 
 // writer loads the teacher with the weights that are to write.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -73,6 +74,8 @@ func (c *SelectConfig) check(layers int) error {
 		return fmt.Errorf("%d layers to keep of %d: want at least one, and fewer than all", c.Keep, layers)
 	case c.Student == "" && c.needsStudent():
 		return fmt.Errorf("method %s: want a student whose layers are all Mamba, made by init with no attention layers, and best aligned", c.Method)
+	case c.Epochs > 0:
+		return errors.New("candidates are distilled for a number of steps, not of epochs: give steps")
 	case c.Steps < 0 || c.Steps > 0 && c.Labels == "":
 		return fmt.Errorf("%d steps of distillation for each candidate: want labels to distil on", c.Steps)
 	case c.Steps > 0:

@@ -83,7 +83,7 @@ func (r *textRows) conversations(paths []string, store *data.Store) error {
 			if err == nil && r.fit(&s) {
 				for range file.copies(row.Line) {
 					if err := store.Add(s); err != nil {
-						return row.Line, err
+						return row.Line, notOfRow(err)
 					}
 				}
 			}
@@ -158,13 +158,26 @@ func (c *RowsConfig) rows(dir string, start *checkpoint.Checkpoint, limit int, s
 	return r, nil
 }
 
-// rowsOf lets use have each of the rows; use returns its line. What is wrong with a row is a *data.RowError without a file.
+// notRow is an error that is no fault of a row: reading ends with it.
+type notRow struct{ error }
+
+func (e notRow) Unwrap() error { return e.error }
+
+// notOfRow marks an error so that no row is blamed for it.
+func notOfRow(err error) error {
+	if err == nil {
+		return nil
+	}
+	return notRow{err}
+}
+
+// rowsOf lets use have each of the rows; use returns its line. What is wrong with a row is a *data.RowError without a file; notRow stays as it is.
 func rowsOf[T any](rows iter.Seq2[T, error], use func(T) (int, error)) iter.Seq[error] {
 	return func(yield func(error) bool) {
 		for r, err := range rows {
 			if err == nil {
 				var line int
-				if line, err = use(r); err != nil && !errors.Is(err, errNoTemplate) {
+				if line, err = use(r); err != nil && !errors.Is(err, errNoTemplate) && !errors.As(err, new(notRow)) {
 					err = &data.RowError{Line: line, Err: err}
 				}
 			}

@@ -17,8 +17,8 @@ type StepwiseConfig struct {
 	Order      []string      `json:"order"`        // instead of both: layers that leave one a step, or the word paper for its order
 	NumLayers  int           `json:"num_layers"`   // of the model; 0: as the model says
 	Chunks     bool          `json:"split_labels"` // step k of n learns from part k of n of the labels
-	Init       InitConfig    `json:"init"`
-	Align      DistillConfig `json:"align"` // steps: 0 leaves it out
+	Init       InitConfig    `json:"init"`         // teacher: what the first step begins from
+	Align      DistillConfig `json:"align"`        // steps: 0 leaves it out
 	Distill    DistillConfig `json:"distill"`
 }
 
@@ -151,6 +151,9 @@ func (c *StepwiseConfig) expand(prefix string, layers int) ([]*Stage, error) {
 	for i, name := range names {
 		init, align, distill := c.Init, c.Align, c.Distill
 		init.AttnLayers, init.Seed = attention[i], c.Init.Seed+uint64(i)
+		if i > 0 {
+			init.Teacher = "" // the chain goes on from its step before
+		}
 		add("init", name, &init)
 		if c.Chunks {
 			align.Part, align.Parts = i+1, len(names)

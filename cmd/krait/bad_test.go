@@ -60,6 +60,8 @@ func TestUsage(t *testing.T) {
 		{"init teacher --out x --every 2 --init best", "want attention, linear or random"},
 		{"label teacher --out x --count 0", "--count is 0"},
 		{"label teacher --out x --max-tokens 1", "--max-tokens is 1"},
+		{"label teacher --out x --text a --temperature 0.7", "--temperature is of what the teacher writes"},
+		{"label teacher --out x --pack", "--pack is of the rows of --text"},
 		{"distill teacher --teacher teacher --labels l", "--out DIR is missing"},
 		{"distill teacher --teacher teacher --labels l --out x --lr 0", "--lr is 0"},
 		{"distill teacher --teacher teacher --labels l --out x --compute fp8", "want f32 or bf16"},

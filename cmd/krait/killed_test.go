@@ -23,7 +23,8 @@ seed: 3
 train: {steps: 30, batch_tokens: 300, max_length: 128, save_steps: 4, eval_steps: 10, eval_rows: 6}
 stages:
 - {stage: label, count: 60, max_tokens: 96, width: 4}
-- {stage: init, attn_layers: [1, 3], init: linear}
+- {stage: select, method: leave-one-out, keep: 2, text: story.txt}
+- {stage: init, selection: select, init: linear}
 - {stage: align}
 - {stage: distill, ce_weight: 0.2, gradient_accumulation_steps: 2, weight_decay: 0.1, crop: 0.3}
 - {stage: draft, layers: [4]}
@@ -63,6 +64,7 @@ func storyRows(t *testing.T, dir string) {
 	}
 	write(t, filepath.Join(dir, "chats.jsonl"), chats.Bytes())
 	write(t, filepath.Join(dir, "pairs.jsonl"), pairs.Bytes())
+	write(t, filepath.Join(dir, "story.txt"), []byte(lines[0]))
 }
 
 // results are the files of a run that must not depend on how it was interrupted: weights, labels, what was exported and measured.
@@ -76,7 +78,7 @@ func results(t *testing.T, run string) map[string][]byte {
 		if d.IsDir() && strings.HasSuffix(path, ".partial") {
 			return fs.SkipDir
 		}
-		if slices.Contains([]string{"model.safetensors", "labels.jsonl", "reference.jsonl", "model.gguf", "eval.json", "config.json"}, d.Name()) {
+		if slices.Contains([]string{"model.safetensors", "labels.jsonl", "reference.jsonl", "selection.json", "model.gguf", "eval.json", "config.json"}, d.Name()) {
 			name, err := filepath.Rel(run, path)
 			if err != nil {
 				return err

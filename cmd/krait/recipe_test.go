@@ -209,6 +209,29 @@ func TestRecipeStepwise(t *testing.T) {
 	}
 }
 
+// TestRecipeTwoChains: a chain begins where it says, and goes on from its own steps.
+func TestRecipeTwoChains(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "s.yaml"), []byte(`model: stories260k
+train: {steps: 2, batch_tokens: 100}
+stages:
+- {stage: label, count: 4, max_tokens: 48}
+- {stage: stepwise, name: a, ratios: [60, 20], init: {teacher: teacher}}
+- {stage: stepwise, name: b, ratios: [60, 20], init: {teacher: teacher}}
+`))
+	must(t, dir, "recipe", "run", "s.yaml", "out=run", "-q")
+	for _, step := range []string{"60", "20"} {
+		a, b := read(t, filepath.Join(dir, "run", "a-distill-"+step, "model.safetensors")), read(t, filepath.Join(dir, "run", "b-distill-"+step, "model.safetensors"))
+		if string(a) != string(b) {
+			t.Errorf("two chains from the same model differ at %s %%", step)
+		}
+	}
+	a, b := openModel(t, filepath.Join(dir, "run", "a-distill-60")), openModel(t, filepath.Join(dir, "run", "a-init-20"))
+	if !slices.Equal(a["model.embed_tokens.weight"], b["model.embed_tokens.weight"]) {
+		t.Error("the second step does not go on from the first")
+	}
+}
+
 // openModel reads the weights of a directory.
 func openModel(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
