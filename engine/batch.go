@@ -59,7 +59,6 @@ type batch struct {
 type slot struct {
 	*generation
 	i      int
-	stats  Stats
 	logits []float32 // of the rows it fed
 	err    error
 }
@@ -84,7 +83,11 @@ func (b *batch) join() error {
 			return fmt.Errorf("request %d: %w", b.count, err)
 		}
 		s := &slot{i: b.count}
-		s.generation = b.engine.newGeneration(r, &s.stats)
+		if r.Stats == nil {
+			r.Stats = new(Stats)
+		}
+		*r.Stats = Stats{PromptTokens: len(r.Prompt)}
+		s.generation = b.engine.newGeneration(r, r.Stats)
 		b.slots = append(b.slots, s)
 		b.count++
 	}

@@ -68,7 +68,8 @@ type Request struct {
 	FixedDepth bool
 	// Branch lets the draft propose a second token for the first place in every round of fixed depth; otherwise it does where that pays.
 	Branch   bool
-	LogProbs bool // tokens come with their log-probabilities
+	LogProbs bool   // tokens come with their log-probabilities
+	Stats    *Stats // of a Batch: takes what the request did; may be nil
 	// Synthetic is for measurements alone: it replaces the decision how many of k proposed tokens are accepted, so the output means nothing.
 	Synthetic func(k int) int
 }

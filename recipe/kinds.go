@@ -97,7 +97,7 @@ var kinds = []kind{
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}, files: c.rowFiles(c.Data), rows: true}
 	}, Reward),
 	kindOf("ppo", "the model learns to please a reward", makesModel, DefaultPPO, func(c *PPOConfig) slots {
-		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"policy", &c.Policy, latest}, {"reward", &c.Reward, rewardOf}, {"ref", &c.Ref, given}}, files: []*string{&c.Prompts}}
+		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"policy", &c.Policy, latest}, {"reward", &c.Reward, rewardOf}, {"ref", &c.Ref, given}, {"draft", &c.Draft, given}}, files: []*string{&c.Prompts}}
 	}, PPO),
 	kindOf("dpo", "the model learns to prefer the answers that were preferred", makesModel, DefaultDPO, func(c *DPOConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}, {"ref", &c.Ref, given}}, files: c.rowFiles(c.Pairs), rows: true}

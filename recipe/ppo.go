@@ -39,6 +39,9 @@ type PPOConfig struct {
 	Lambda         float64 `json:"lam"`
 	WhitenRewards  bool    `json:"whiten_rewards"`
 	MissingEOS     float64 `json:"missing_eos_penalty"`    // taken from the score of a response that does not end by itself
+	Draft          string  `json:"draft,omitempty"`        // a model that guesses the responses ahead; they are as likely as without
+	NGram          bool    `json:"ngram,omitempty"`        // guesses what followed the same tokens before
+	Speculate      int     `json:"speculate,omitempty"`    // tokens to guess ahead, always as many, so that a seed gives the same responses again; 0: 4 with a draft or n-grams
 	Width          int     `json:"-" yaml:"rollout_width"` // responses written side by side; changes none
 	TrainConfig
 }
@@ -69,6 +72,8 @@ func (c *PPOConfig) Check() error {
 		return fmt.Errorf("cliprange %g, cliprange_value %g: want positive numbers", c.ClipRange, c.ClipValue)
 	case !(c.Gamma >= 0 && c.Gamma <= 1) || !(c.Lambda >= 0 && c.Lambda <= 1):
 		return fmt.Errorf("gamma %g and lam %g: want numbers from 0 to 1", c.Gamma, c.Lambda)
+	case c.Speculate < 0 || c.Speculate > 0 && c.Draft == "" && !c.NGram:
+		return fmt.Errorf("speculate is %d: want a number from 1 up, with a draft or ngram to guess tokens", c.Speculate)
 	case c.Reward == "":
 		return errors.New("the reward is missing: want a reward model, or a rule such as rule:happy")
 	}
@@ -103,7 +108,7 @@ func PPO(ctx context.Context, c PPOConfig, report Report) error {
 // train runs the iterations.
 func (s *rollouts) train(ctx context.Context) error {
 	c, m := s.c, s.policy.Model
-	return (&training{stage: "ppo", out: c.Out, config: *c, inputs: []string{c.Policy, c.Ref, ruleFile(c.Reward), c.Prompts}, TrainConfig: c.TrainConfig, checkpoint: s.policy,
+	return (&training{stage: "ppo", out: c.Out, config: *c, inputs: []string{c.Policy, c.Ref, ruleFile(c.Reward), c.Prompts, c.Draft}, TrainConfig: c.TrainConfig, checkpoint: s.policy,
 		value: s.value, frozen: s.beside, stream: s, loss: func(t *autograd.Tape, b data.Batch) loss.Total { return s.loss(t, m, b) }, ahead: s.collect, after: s.finish,
 		says: s.says, profile: s.profile, report: s.report}).run(ctx)
 }
@@ -134,7 +139,33 @@ func (c *PPOConfig) rollouts(report Report) (*rollouts, error) {
 		return nil, err
 	}
 	s.beside = append(s.beside, s.ref)
+	if err := c.guesses(s); err != nil {
+		return nil, err
+	}
 	return s, c.judges(s)
+}
+
+// guessAhead is how many tokens are guessed where nothing says it.
+const guessAhead = 4
+
+// guesses reads the draft model.
+func (c *PPOConfig) guesses(s *rollouts) error {
+	if (c.Draft != "" || c.NGram) && c.Speculate == 0 {
+		c.Speculate = guessAhead
+	}
+	if c.Draft == "" {
+		return nil
+	}
+	draft, err := checkpoint.LoadPacked(c.Draft, "f32")
+	if err != nil {
+		return err
+	}
+	if err := sameTokenizer("draft", draft, s.policy); err != nil {
+		return err
+	}
+	s.draft = draft.Model
+	s.beside = append(s.beside, s.draft)
+	return nil
 }
 
 // judges reads the reward and the value model.
@@ -302,5 +333,8 @@ func (s *rollouts) finish(context.Context) (map[string]float64, error) {
 		return nil, err
 	}
 	figures := map[string]float64{"scores": s.figures["objective/scores"], "kl": s.figures["objective/kl"]}
+	if s.drafted.Rounds > 0 && s.c.Speculate > 0 {
+		figures["rollout_tokens_per_step"] = 1 + float64(s.drafted.Accepted)/float64(s.drafted.Rounds)
+	}
 	return figures, s.prune(math.MaxInt)
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,12 @@ func TestPPOBeginsAtRatioOne(t *testing.T) {
 	if steps[len(steps)-1].Parts["objective/kl"] == 0 {
 		t.Error("the policy has not moved")
 	}
+	sampledFromPolicy(t, c)
+}
+
+// sampledFromPolicy checks that the sampled tokens are as likely as the policy's entropy says.
+func sampledFromPolicy(t *testing.T, c PPOConfig) {
+	t.Helper()
 	s, err := c.rollouts(quiet)
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +76,91 @@ func TestPPOBeginsAtRatioOne(t *testing.T) {
 	if math.Abs(mean-entropy) > 4*deviation {
 		t.Errorf("the %g sampled tokens are %.4f nats unlikely, their entropy is %.4f ± %.4f: another distribution", n, mean, entropy, deviation)
 	}
+}
+
+// TestPPOGuessesAhead: responses that a draft and n-grams guessed ahead are the policy's own: the ratio is 1 where an iteration begins, the sampled
+// tokens are as likely as its entropy says, second tokens come as often as plain ones do, and the width changes none.
+func TestPPOGuessesAhead(t *testing.T) {
+	dir := t.TempDir()
+	c := ppoTest(t, filepath.Join(dir, "out"))
+	c.Draft, c.NGram, c.MiniBatches, c.Batch, c.ResponseLength, c.Temperature, c.Steps = filepath.Join(dir, "draft"), true, 1, 48, 40, 0.8, 4
+	if err := Init(t.Context(), InitConfig{Teacher: c.Policy, Out: c.Draft, AttnLayers: []int{0, 2, 4}, Init: "linear"}, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if err := PPO(t.Context(), c, quiet); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := ReadMetrics(c.Out)
+	if err != nil || len(steps) != 4 {
+		t.Fatalf("%d steps, %v", len(steps), err)
+	}
+	for i, s := range steps {
+		ratio, change := s.Parts["val/ratio"], s.Parts["policy/approxkl_avg"]
+		if first := i%c.PPOEpochs == 0; first && (math.Abs(ratio-1) > 1e-4 || change > 1e-8) || !first && change == 0 {
+			t.Errorf("step %d: ratio %g, change %g", s.Step, ratio, change)
+		}
+	}
+	p, err := checkpoint.ReadProvenance(c.Out)
+	if err != nil || !(p.Metrics["rollout_tokens_per_step"] > 1.05) {
+		t.Errorf("%v tokens a step, %v", p.Metrics["rollout_tokens_per_step"], err)
+	}
+	sampledFromPolicy(t, c)
+	narrow, wide := respond(t, c, 1), respond(t, c, 16)
+	for i := range narrow {
+		if !slices.Equal(narrow[i].Response, wide[i].Response) {
+			t.Fatalf("response %d is %v alone and %v beside others", i, narrow[i].Response, wide[i].Response)
+		}
+	}
+	c.Batch, c.ResponseLength, c.Prompts = 1000, 2, filepath.Join(dir, "prompts.txt")
+	if err := os.WriteFile(c.Prompts, []byte("Once upon a time, there was a\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	guessed := respond(t, c, 16)
+	c.Draft, c.NGram, c.Speculate, c.Seed = "", false, 0, c.Seed+1
+	if chi, freedom := secondTokens(guessed, respond(t, c, 16)); freedom < 5 || chi > freedom+4*math.Sqrt(2*freedom) {
+		t.Errorf("chi-squared is %.1f for %g degrees of freedom", chi, freedom)
+	}
+}
+
+// respond samples the responses of the first iteration.
+func respond(t *testing.T, c PPOConfig, width int) []*rollout {
+	t.Helper()
+	c.Width = width
+	s, err := c.rollouts(quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.sample(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// secondTokens returns Pearson's statistic of the last tokens of two equally long lists of responses, rare ones together.
+func secondTokens(a, b []*rollout) (chi, freedom float64) {
+	counts, rest := map[int32][2]float64{}, [2]float64{}
+	for n, list := range [][]*rollout{a, b} {
+		for _, r := range list {
+			x := counts[r.Response[len(r.Response)-1]]
+			x[n]++
+			counts[r.Response[len(r.Response)-1]] = x
+		}
+	}
+	add := func(x [2]float64) {
+		if sum := x[0] + x[1]; sum > 0 {
+			chi, freedom = chi+(x[0]-x[1])*(x[0]-x[1])/sum, freedom+1
+		}
+	}
+	for _, x := range counts {
+		if x[0]+x[1] < 10 {
+			rest[0], rest[1] = rest[0]+x[0], rest[1]+x[1]
+		} else {
+			add(x)
+		}
+	}
+	add(rest)
+	return chi, freedom - 1
 }
 
 // TestPPOPleasesRule trains the embedded model to end its stories happily.
@@ -163,6 +255,7 @@ func TestBadPPO(t *testing.T) {
 		"the reward is missing":      func(c *PPOConfig) { c.Reward = "" },
 		"want a reward model, as kr": func(c *PPOConfig) { c.Reward = c.Policy },
 		"no such file":               func(c *PPOConfig) { c.Reward = "rule:none" },
+		"with a draft or ngram":      func(c *PPOConfig) { c.Speculate = 3 },
 		"has no words":               func(c *PPOConfig) { c.Reward = "rule:" + words },
 		"leave no room":              func(c *PPOConfig) { c.ResponseLength = 512 },
 	} {

@@ -46,6 +46,8 @@ type rollouts struct {
 	value    *model.Model
 	ref      *model.Model
 	beside   []*model.Model                                   // all that are only read
+	draft    *model.Model                                     // guesses responses ahead; nil: none
+	drafted  engine.Stats                                     // sums of the guesses
 	judge    func(ctx context.Context, list []*rollout) error // fills the scores
 	respond  func(ctx context.Context) ([]*rollout, error)
 	report   Report
@@ -201,12 +203,14 @@ func (s *rollouts) prune(before int) error {
 	return nil
 }
 
-// sample lets the policy respond. Each response depends on the weights, the seed and its number alone.
+// sample lets the policy respond. Each response depends on the weights, the seed and its number alone, and on what guesses ahead, which changes
+// no distribution (Leviathan et al. 2023): what is learnt from are the policy's own log-probabilities in any case.
 func (s *rollouts) sample(ctx context.Context) ([]*rollout, error) {
 	m := s.policy.Model
 	defer withoutGradients(m)()
 	list := make([]*rollout, s.c.Batch)
 	sent, done := 0, 0
+	var stats []*engine.Stats
 	next := func() (engine.Request, bool) {
 		if sent == len(list) {
 			return engine.Request{}, false
@@ -214,15 +218,21 @@ func (s *rollouts) sample(ctx context.Context) ([]*rollout, error) {
 		episode := s.at.Epoch*len(list) + sent
 		list[sent] = &rollout{Prompt: s.prompt(episode)}
 		sent++
-		return engine.Request{Prompt: list[sent-1].Prompt, MaxTokens: s.c.ResponseLength, Sampling: sample.Options{Temperature: s.c.Temperature, TopP: 1},
+		stats = append(stats, new(engine.Stats))
+		return engine.Request{Draft: s.draft, NGram: s.c.NGram, Speculate: s.c.Speculate, FixedDepth: true, Stats: stats[sent-1], Prompt: list[sent-1].Prompt, MaxTokens: s.c.ResponseLength, Sampling: sample.Options{Temperature: s.c.Temperature, TopP: 1},
 			Seed: s.c.Seed<<32 + uint64(episode) + 1, Stop: s.steering}, true
 	}
-	err := engine.New(m).Batch(ctx, max(1, s.c.Width), next, func(i int, tokens []int32, finish string) error {
+	err := engine.New(m, s.draft).Batch(ctx, max(1, s.c.Width), next, func(i int, tokens []int32, finish string) error {
 		list[i].Response, list[i].Ended = append([]int32{}, tokens...), finish == engine.FinishStop
 		done++
 		s.report(Event{Stage: "ppo", Done: done, Total: len(list), Unit: "responses", Text: fmt.Sprintf("of iteration %d", s.at.Epoch+1)})
 		return nil
 	})
+	for _, x := range stats {
+		s.drafted.Rounds += x.Rounds
+		s.drafted.Drafted += x.Drafted
+		s.drafted.Accepted += x.Accepted
+	}
 	return list, err
 }
 

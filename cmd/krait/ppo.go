@@ -31,7 +31,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 		if err := c.Check(); err != nil {
 			return usage(cmd, "%v", err)
 		}
-		inputs := []string{c.Policy, c.Ref}
+		inputs := []string{c.Policy, c.Ref, c.Draft}
 		if !recipe.IsRule(c.Reward) {
 			inputs = append(inputs, c.Reward)
 		}
@@ -62,6 +62,9 @@ A run that was stopped goes on when the same command is given again, bit for bit
 	f.BoolVar(&c.WhitenRewards, "whiten-rewards", false, "give rewards variance 1")
 	f.Float64Var(&c.MissingEOS, "missing-eos-penalty", 0, "`PENALTY` of an answer that does not end by itself")
 	f.IntVar(&c.Width, "width", c.Width, "write `N` answers side by side; changes no answer")
+	f.StringVar(&c.Draft, "draft", "", "let this `MODEL` guess answers ahead, which changes no distribution")
+	f.BoolVar(&c.NGram, "ngram", false, "guess what followed the same tokens before in an answer or its prompt")
+	f.IntVar(&c.Speculate, "speculate", 0, "guess `N` tokens ahead (default: 4 with --draft or --ngram)")
 	rowDefaults(f)
 	weightFlags(f, &c.TrainConfig)
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
