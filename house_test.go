@@ -34,7 +34,7 @@ var floors = []struct {
 }
 
 // standalone are generators: programs that import the standard library only.
-var standalone = []string{"kernel/gen"}
+var standalone = []string{"kernel/gen", "scripts/ablations"}
 
 // helpers are for tests alone. Each may import what is listed here of ours, and only test files may import it.
 var helpers = map[string][]string{
