@@ -33,7 +33,6 @@ type table struct {
 	conv1DGrad       func(dx []float32, lddx int, dw, db, dy []float32, lddy int, x []float32, ldx int, w []float32, rows, dim, width int)
 	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
-	residual         func(dst, x []float32, act []byte)
 	packPanel        func(dst, w []float32, rows, k int)
 	gemmBF16         func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	gemmPairs        func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) // by instructions for bf16; nil: the level has none
@@ -61,7 +60,7 @@ var portable = table{
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
-	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, residual: residualPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
+	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 	narrow: narrowPortable, stream: streamPortable, toHalf: toHalfPortable, fromHalf: fromHalfPortable,
 }
 

@@ -56,7 +56,7 @@ func tableAVX2() *table {
 	t.conv1D = conv1DBy(conv1D2AVX2, conv1D3AVX2, conv1D4AVX2)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX2, conv1DGrad3AVX2, conv1DGrad4AVX2)
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
-	t.narrow, t.residual, t.stream, t.peakDot = narrowAVX2(), residualVectors, streamVectorsAVX2, dotPeaksAVX2()
+	t.narrow, t.stream, t.peakDot = narrowAVX2(), streamVectorsAVX2, dotPeaksAVX2()
 	t.toHalf, t.fromHalf = toHalfBy(toHalfAVX2), fromHalfBy(fromHalfAVX2)
 	t.mulHalf, t.halfRows = mulHalfAVX2, 6
 	return &t
@@ -84,7 +84,7 @@ func tableAVX512() *table {
 	t.conv1D = conv1DBy(conv1D2AVX512, conv1D3AVX512, conv1D4AVX512)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX512, conv1DGrad3AVX512, conv1DGrad4AVX512)
 	t.peak, t.peakFlops = peakAVX512, 24*2*16
-	t.narrow, t.residual, t.stream, t.peakDot = narrowAVX512(), residualVectors, streamVectorsAVX512, dotPeaksAVX512()
+	t.narrow, t.stream, t.peakDot = narrowAVX512(), streamVectorsAVX512, dotPeaksAVX512()
 	t.toHalf, t.fromHalf = toHalfBy(toHalfAVX512), fromHalfBy(fromHalfAVX512)
 	t.mulHalf, t.halfRows = mulHalfAVX512, 8
 	return &t

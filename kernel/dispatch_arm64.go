@@ -30,7 +30,7 @@ func tableNEON() *table {
 	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmNEON, packPanelNEON, mulPanelsNEON, mulPanelNEON
 	t.gemmBF16 = gemmRoundedNEON
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }
-	t.narrow, t.residual = narrowNEON(cpu.ARM64.HasASIMDDP, cpu.ARM64.HasI8MM), residualVectors
+	t.narrow = narrowNEON(cpu.ARM64.HasASIMDDP, cpu.ARM64.HasI8MM)
 	t.peakDot = dotPeaksNEON(cpu.ARM64.HasASIMDDP)
 	t.toHalf, t.fromHalf = toHalfBy(toHalfNEON), fromHalfBy(fromHalfNEON)
 	return &t

@@ -65,17 +65,23 @@ DATA constants<>+448(SB)/8, $0x3c0102043c010204 // inverse127
 DATA constants<>+456(SB)/8, $0x3c0102043c010204 // inverse127
 DATA constants<>+464(SB)/8, $0x42fe000042fe0000 // all127
 DATA constants<>+472(SB)/8, $0x42fe000042fe0000 // all127
-DATA constants<>+480(SB)/8, $0x0000000100000001 // one32
-DATA constants<>+488(SB)/8, $0x0000000100000001 // one32
-DATA constants<>+496(SB)/8, $0x00007fff00007fff // roundHalf
-DATA constants<>+504(SB)/8, $0x00007fff00007fff // roundHalf
-DATA constants<>+512(SB)/8, $0x7fc000007fc00000 // quietNaN32
-DATA constants<>+520(SB)/8, $0x7fc000007fc00000 // quietNaN32
-DATA constants<>+528(SB)/8, $0x477fe000477fe000 // halfMost
-DATA constants<>+536(SB)/8, $0x477fe000477fe000 // halfMost
-DATA constants<>+544(SB)/8, $0xc77fe000c77fe000 // halfLeast
-DATA constants<>+552(SB)/8, $0xc77fe000c77fe000 // halfLeast
-GLOBL constants<>(SB), RODATA|NOPTR, $560
+DATA constants<>+480(SB)/8, $0x3800818338008183 // inverse32639
+DATA constants<>+488(SB)/8, $0x3800818338008183 // inverse32639
+DATA constants<>+496(SB)/8, $0x46fefe0046fefe00 // all32639
+DATA constants<>+504(SB)/8, $0x46fefe0046fefe00 // all32639
+DATA constants<>+512(SB)/8, $0x0080008000800080 // words128
+DATA constants<>+520(SB)/8, $0x0080008000800080 // words128
+DATA constants<>+528(SB)/8, $0x0000000100000001 // one32
+DATA constants<>+536(SB)/8, $0x0000000100000001 // one32
+DATA constants<>+544(SB)/8, $0x00007fff00007fff // roundHalf
+DATA constants<>+552(SB)/8, $0x00007fff00007fff // roundHalf
+DATA constants<>+560(SB)/8, $0x7fc000007fc00000 // quietNaN32
+DATA constants<>+568(SB)/8, $0x7fc000007fc00000 // quietNaN32
+DATA constants<>+576(SB)/8, $0x477fe000477fe000 // halfMost
+DATA constants<>+584(SB)/8, $0x477fe000477fe000 // halfMost
+DATA constants<>+592(SB)/8, $0xc77fe000c77fe000 // halfLeast
+DATA constants<>+600(SB)/8, $0xc77fe000c77fe000 // halfLeast
+GLOBL constants<>(SB), RODATA|NOPTR, $608
 
 // func tileNEON_1x16(t *tile)
 TEXT ·tileNEON_1x16(SB), NOSPLIT, $0-8
@@ -11088,258 +11094,23 @@ done347:
 fewer343:
 	RET
 
-// func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8DotNEON_1(SB), NOSPLIT, $0-48
+// func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ8DotNEON_1(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
 	MOVD ldx+24(FP), R13
 	MOVD y+32(FP), R9
 	MOVD ldy+40(FP), R14
-	ADD $1024, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 400(R16), F31
-	FLDPQ 0(R9), (F10, F11)
-	FLDPQ 32(R9), (F12, F13)
-	PCALIGN $16
-loop349:
-	FLDPQ (R4), (F4, F5)
-	VEOR V0.B16, V0.B16, V0.B16
-	VEOR V1.B16, V1.B16, V1.B16
-	VEOR V2.B16, V2.B16, V2.B16
-	VEOR V3.B16, V3.B16, V3.B16
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e0c0 // sdot v0.4s, v6.16b, v4.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e0e1 // sdot v1.4s, v7.16b, v4.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e0c2 // sdot v2.4s, v6.16b, v4.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e0e3 // sdot v3.4s, v7.16b, v4.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e0c0 // sdot v0.4s, v6.16b, v4.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e0e1 // sdot v1.4s, v7.16b, v4.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e0c2 // sdot v2.4s, v6.16b, v4.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e0e3 // sdot v3.4s, v7.16b, v4.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e8c0 // sdot v0.4s, v6.16b, v4.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e8e1 // sdot v1.4s, v7.16b, v4.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e8c2 // sdot v2.4s, v6.16b, v4.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e8e3 // sdot v3.4s, v7.16b, v4.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e8c0 // sdot v0.4s, v6.16b, v4.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e8e1 // sdot v1.4s, v7.16b, v4.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e8c2 // sdot v2.4s, v6.16b, v4.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e8e3 // sdot v3.4s, v7.16b, v4.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e0c0 // sdot v0.4s, v6.16b, v5.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e0e1 // sdot v1.4s, v7.16b, v5.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e0c2 // sdot v2.4s, v6.16b, v5.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e0e3 // sdot v3.4s, v7.16b, v5.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e0c0 // sdot v0.4s, v6.16b, v5.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e0e1 // sdot v1.4s, v7.16b, v5.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e0c2 // sdot v2.4s, v6.16b, v5.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e0e3 // sdot v3.4s, v7.16b, v5.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e8c0 // sdot v0.4s, v6.16b, v5.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e8e1 // sdot v1.4s, v7.16b, v5.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e8c2 // sdot v2.4s, v6.16b, v5.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e8e3 // sdot v3.4s, v7.16b, v5.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e8c0 // sdot v0.4s, v6.16b, v5.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e8e1 // sdot v1.4s, v7.16b, v5.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e8c2 // sdot v2.4s, v6.16b, v5.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e8e3 // sdot v3.4s, v7.16b, v5.4b[3]
-	FLDPQ 0(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	FLDPQ (R4), (F4, F5)
-	VEOR V0.B16, V0.B16, V0.B16
-	VEOR V1.B16, V1.B16, V1.B16
-	VEOR V2.B16, V2.B16, V2.B16
-	VEOR V3.B16, V3.B16, V3.B16
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e0c0 // sdot v0.4s, v6.16b, v4.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e0e1 // sdot v1.4s, v7.16b, v4.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e0c2 // sdot v2.4s, v6.16b, v4.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e0e3 // sdot v3.4s, v7.16b, v4.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e0c0 // sdot v0.4s, v6.16b, v4.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e0e1 // sdot v1.4s, v7.16b, v4.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e0c2 // sdot v2.4s, v6.16b, v4.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e0e3 // sdot v3.4s, v7.16b, v4.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e8c0 // sdot v0.4s, v6.16b, v4.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e8e1 // sdot v1.4s, v7.16b, v4.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f84e8c2 // sdot v2.4s, v6.16b, v4.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f84e8e3 // sdot v3.4s, v7.16b, v4.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e8c0 // sdot v0.4s, v6.16b, v4.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e8e1 // sdot v1.4s, v7.16b, v4.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa4e8c2 // sdot v2.4s, v6.16b, v4.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa4e8e3 // sdot v3.4s, v7.16b, v4.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e0c0 // sdot v0.4s, v6.16b, v5.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e0e1 // sdot v1.4s, v7.16b, v5.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e0c2 // sdot v2.4s, v6.16b, v5.4b[0]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e0e3 // sdot v3.4s, v7.16b, v5.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e0c0 // sdot v0.4s, v6.16b, v5.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e0e1 // sdot v1.4s, v7.16b, v5.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e0c2 // sdot v2.4s, v6.16b, v5.4b[1]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e0e3 // sdot v3.4s, v7.16b, v5.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e8c0 // sdot v0.4s, v6.16b, v5.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e8e1 // sdot v1.4s, v7.16b, v5.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4f85e8c2 // sdot v2.4s, v6.16b, v5.4b[2]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4f85e8e3 // sdot v3.4s, v7.16b, v5.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e8c0 // sdot v0.4s, v6.16b, v5.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e8e1 // sdot v1.4s, v7.16b, v5.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	VEOR V31.B16, V6.B16, V6.B16
-	WORD $0x4fa5e8c2 // sdot v2.4s, v6.16b, v5.4b[3]
-	VEOR V31.B16, V7.B16, V7.B16
-	WORD $0x4fa5e8e3 // sdot v3.4s, v7.16b, v5.4b[3]
-	FLDPQ 32(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	ADD $64, R1
-	ADD $1088, R2
-	SUBS $64, R0
-	BGT loop349
-	FSTPQ (F10, F11), 0(R9)
-	FSTPQ (F12, F13), 32(R9)
-	RET
-
-// func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8DotNEON_2(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
 	FLDPQ 0(R9), (F16, F17)
 	FLDPQ 32(R9), (F18, F19)
-	FLDPQ 0(R10), (F20, F21)
-	FLDPQ 32(R10), (F22, F23)
 	PCALIGN $16
-loop350:
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
+loop349:
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 32(R4), (F10, F11)
 	VEOR V0.B16, V0.B16, V0.B16
 	VEOR V1.B16, V1.B16, V1.B16
 	VEOR V2.B16, V2.B16, V2.B16
@@ -11465,36 +11236,30 @@ loop350:
 	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
 	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
 	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FMOVS 32(R4), F30
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
 	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
 	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
 	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V19.S4
-	ADD $40, R4
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V20.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V21.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V22.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V23.S4
-	ADD $40, R5
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
+	ADD $72, R4
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 32(R4), (F10, F11)
 	VEOR V0.B16, V0.B16, V0.B16
 	VEOR V1.B16, V1.B16, V1.B16
 	VEOR V2.B16, V2.B16, V2.B16
@@ -11620,46 +11385,38 @@ loop350:
 	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
 	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
 	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FMOVS 32(R4), F30
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
 	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
 	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
 	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V19.S4
-	ADD $40, R4
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V20.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V21.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V22.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V23.S4
-	ADD $40, R5
+	ADD $72, R4
 	ADD $64, R1
 	ADD $1088, R2
 	SUBS $64, R0
-	BGT loop350
+	BGT loop349
 	FSTPQ (F16, F17), 0(R9)
 	FSTPQ (F18, F19), 32(R9)
-	FSTPQ (F20, F21), 0(R10)
-	FSTPQ (F22, F23), 32(R10)
 	RET
 
-// func panelQ8DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8DotNEON_3(SB), NOSPLIT, $0-48
+// func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ8DotNEON_2(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -11668,2312 +11425,1352 @@ TEXT ·panelQ8DotNEON_3(SB), NOSPLIT, $0-48
 	MOVD ldy+40(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
-	ADD R13, R5, R6
-	ADD R14, R10, R11
+	ADD $1024, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 400(R16), F31
+	PCALIGN $16
+loop350:
+	FLDPQ 0(R4), (F16, F17)
+	FLDPQ 32(R4), (F18, F19)
+	FLDPQ 0(R5), (F20, F21)
+	FLDPQ 32(R5), (F22, F23)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e300 // sdot v0.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e304 // sdot v4.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e308 // sdot v8.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30c // sdot v12.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e321 // sdot v1.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e325 // sdot v5.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e329 // sdot v9.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32d // sdot v13.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e302 // sdot v2.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e306 // sdot v6.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e30a // sdot v10.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30e // sdot v14.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e323 // sdot v3.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e327 // sdot v7.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e32b // sdot v11.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32f // sdot v15.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e300 // sdot v0.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e304 // sdot v4.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e308 // sdot v8.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30c // sdot v12.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e321 // sdot v1.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e325 // sdot v5.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e329 // sdot v9.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32d // sdot v13.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e30a // sdot v10.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30e // sdot v14.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e323 // sdot v3.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e327 // sdot v7.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e32b // sdot v11.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32f // sdot v15.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb00 // sdot v0.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb04 // sdot v4.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb08 // sdot v8.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0c // sdot v12.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb21 // sdot v1.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb25 // sdot v5.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb29 // sdot v9.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2d // sdot v13.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb0a // sdot v10.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0e // sdot v14.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb2b // sdot v11.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2f // sdot v15.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb00 // sdot v0.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb04 // sdot v4.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb08 // sdot v8.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0c // sdot v12.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb21 // sdot v1.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb25 // sdot v5.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb29 // sdot v9.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2d // sdot v13.4s, v25.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb02 // sdot v2.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb06 // sdot v6.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb0a // sdot v10.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0e // sdot v14.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb23 // sdot v3.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb27 // sdot v7.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb2b // sdot v11.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2f // sdot v15.4s, v25.16b, v23.4b[3]
+	FLDPQ 0(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $72, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 64(R5), F30
+	VSHL $8, V8.S4, V8.S4
+	VADD V12.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	VSHL $8, V9.S4, V9.S4
+	VADD V13.S4, V9.S4, V9.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	VSHL $8, V10.S4, V10.S4
+	VADD V14.S4, V10.S4, V10.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	VSHL $8, V11.S4, V11.S4
+	VADD V15.S4, V11.S4, V11.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $72, R5
+	FLDPQ 0(R4), (F16, F17)
+	FLDPQ 32(R4), (F18, F19)
+	FLDPQ 0(R5), (F20, F21)
+	FLDPQ 32(R5), (F22, F23)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e300 // sdot v0.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e304 // sdot v4.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e308 // sdot v8.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30c // sdot v12.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e321 // sdot v1.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e325 // sdot v5.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e329 // sdot v9.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32d // sdot v13.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91e302 // sdot v2.4s, v24.16b, v17.4b[0]
+	WORD $0x4f93e306 // sdot v6.4s, v24.16b, v19.4b[0]
+	WORD $0x4f95e30a // sdot v10.4s, v24.16b, v21.4b[0]
+	WORD $0x4f97e30e // sdot v14.4s, v24.16b, v23.4b[0]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91e323 // sdot v3.4s, v25.16b, v17.4b[0]
+	WORD $0x4f93e327 // sdot v7.4s, v25.16b, v19.4b[0]
+	WORD $0x4f95e32b // sdot v11.4s, v25.16b, v21.4b[0]
+	WORD $0x4f97e32f // sdot v15.4s, v25.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e300 // sdot v0.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e304 // sdot v4.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e308 // sdot v8.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30c // sdot v12.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e321 // sdot v1.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e325 // sdot v5.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e329 // sdot v9.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32d // sdot v13.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
+	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
+	WORD $0x4fb5e30a // sdot v10.4s, v24.16b, v21.4b[1]
+	WORD $0x4fb7e30e // sdot v14.4s, v24.16b, v23.4b[1]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1e323 // sdot v3.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb3e327 // sdot v7.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb5e32b // sdot v11.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb7e32f // sdot v15.4s, v25.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb00 // sdot v0.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb04 // sdot v4.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb08 // sdot v8.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0c // sdot v12.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb21 // sdot v1.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb25 // sdot v5.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb29 // sdot v9.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2d // sdot v13.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	WORD $0x4f95eb0a // sdot v10.4s, v24.16b, v21.4b[2]
+	WORD $0x4f97eb0e // sdot v14.4s, v24.16b, v23.4b[2]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	WORD $0x4f95eb2b // sdot v11.4s, v25.16b, v21.4b[2]
+	WORD $0x4f97eb2f // sdot v15.4s, v25.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb00 // sdot v0.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb04 // sdot v4.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb08 // sdot v8.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0c // sdot v12.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb21 // sdot v1.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb25 // sdot v5.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb29 // sdot v9.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2d // sdot v13.4s, v25.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VEOR V31.B16, V24.B16, V24.B16
+	WORD $0x4fb1eb02 // sdot v2.4s, v24.16b, v17.4b[3]
+	WORD $0x4fb3eb06 // sdot v6.4s, v24.16b, v19.4b[3]
+	WORD $0x4fb5eb0a // sdot v10.4s, v24.16b, v21.4b[3]
+	WORD $0x4fb7eb0e // sdot v14.4s, v24.16b, v23.4b[3]
+	VEOR V31.B16, V25.B16, V25.B16
+	WORD $0x4fb1eb23 // sdot v3.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb3eb27 // sdot v7.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb5eb2b // sdot v11.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb7eb2f // sdot v15.4s, v25.16b, v23.4b[3]
+	FLDPQ 32(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $72, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 64(R5), F30
+	VSHL $8, V8.S4, V8.S4
+	VADD V12.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	VSHL $8, V9.S4, V9.S4
+	VADD V13.S4, V9.S4, V9.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	VSHL $8, V10.S4, V10.S4
+	VADD V14.S4, V10.S4, V10.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	VSHL $8, V11.S4, V11.S4
+	VADD V15.S4, V11.S4, V11.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $72, R5
+	ADD $64, R1
+	ADD $1088, R2
+	SUBS $64, R0
+	BGT loop350
+	RET
+
+// func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ8LongNEON_1(SB), NOSPLIT, $0-56
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
 	PCALIGN $16
 loop351:
-	FLDPQ (R4), (F12, F13)
-	FLDPQ (R5), (F14, F15)
-	FLDPQ (R6), (F16, F17)
-	VEOR V0.B16, V0.B16, V0.B16
-	VEOR V1.B16, V1.B16, V1.B16
-	VEOR V2.B16, V2.B16, V2.B16
-	VEOR V3.B16, V3.B16, V3.B16
-	VEOR V4.B16, V4.B16, V4.B16
-	VEOR V5.B16, V5.B16, V5.B16
-	VEOR V6.B16, V6.B16, V6.B16
-	VEOR V7.B16, V7.B16, V7.B16
-	VEOR V8.B16, V8.B16, V8.B16
-	VEOR V9.B16, V9.B16, V9.B16
-	VEOR V10.B16, V10.B16, V10.B16
-	VEOR V11.B16, V11.B16, V11.B16
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8ce240 // sdot v0.4s, v18.16b, v12.4b[0]
-	WORD $0x4f8ee244 // sdot v4.4s, v18.16b, v14.4b[0]
-	WORD $0x4f90e248 // sdot v8.4s, v18.16b, v16.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
-	WORD $0x4f8ee265 // sdot v5.4s, v19.16b, v14.4b[0]
-	WORD $0x4f90e269 // sdot v9.4s, v19.16b, v16.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8ce242 // sdot v2.4s, v18.16b, v12.4b[0]
-	WORD $0x4f8ee246 // sdot v6.4s, v18.16b, v14.4b[0]
-	WORD $0x4f90e24a // sdot v10.4s, v18.16b, v16.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8ce263 // sdot v3.4s, v19.16b, v12.4b[0]
-	WORD $0x4f8ee267 // sdot v7.4s, v19.16b, v14.4b[0]
-	WORD $0x4f90e26b // sdot v11.4s, v19.16b, v16.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4face240 // sdot v0.4s, v18.16b, v12.4b[1]
-	WORD $0x4faee244 // sdot v4.4s, v18.16b, v14.4b[1]
-	WORD $0x4fb0e248 // sdot v8.4s, v18.16b, v16.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
-	WORD $0x4faee265 // sdot v5.4s, v19.16b, v14.4b[1]
-	WORD $0x4fb0e269 // sdot v9.4s, v19.16b, v16.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4face242 // sdot v2.4s, v18.16b, v12.4b[1]
-	WORD $0x4faee246 // sdot v6.4s, v18.16b, v14.4b[1]
-	WORD $0x4fb0e24a // sdot v10.4s, v18.16b, v16.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4face263 // sdot v3.4s, v19.16b, v12.4b[1]
-	WORD $0x4faee267 // sdot v7.4s, v19.16b, v14.4b[1]
-	WORD $0x4fb0e26b // sdot v11.4s, v19.16b, v16.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8cea40 // sdot v0.4s, v18.16b, v12.4b[2]
-	WORD $0x4f8eea44 // sdot v4.4s, v18.16b, v14.4b[2]
-	WORD $0x4f90ea48 // sdot v8.4s, v18.16b, v16.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
-	WORD $0x4f8eea65 // sdot v5.4s, v19.16b, v14.4b[2]
-	WORD $0x4f90ea69 // sdot v9.4s, v19.16b, v16.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8cea42 // sdot v2.4s, v18.16b, v12.4b[2]
-	WORD $0x4f8eea46 // sdot v6.4s, v18.16b, v14.4b[2]
-	WORD $0x4f90ea4a // sdot v10.4s, v18.16b, v16.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8cea63 // sdot v3.4s, v19.16b, v12.4b[2]
-	WORD $0x4f8eea67 // sdot v7.4s, v19.16b, v14.4b[2]
-	WORD $0x4f90ea6b // sdot v11.4s, v19.16b, v16.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4facea40 // sdot v0.4s, v18.16b, v12.4b[3]
-	WORD $0x4faeea44 // sdot v4.4s, v18.16b, v14.4b[3]
-	WORD $0x4fb0ea48 // sdot v8.4s, v18.16b, v16.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
-	WORD $0x4faeea65 // sdot v5.4s, v19.16b, v14.4b[3]
-	WORD $0x4fb0ea69 // sdot v9.4s, v19.16b, v16.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4facea42 // sdot v2.4s, v18.16b, v12.4b[3]
-	WORD $0x4faeea46 // sdot v6.4s, v18.16b, v14.4b[3]
-	WORD $0x4fb0ea4a // sdot v10.4s, v18.16b, v16.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4facea63 // sdot v3.4s, v19.16b, v12.4b[3]
-	WORD $0x4faeea67 // sdot v7.4s, v19.16b, v14.4b[3]
-	WORD $0x4fb0ea6b // sdot v11.4s, v19.16b, v16.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8de240 // sdot v0.4s, v18.16b, v13.4b[0]
-	WORD $0x4f8fe244 // sdot v4.4s, v18.16b, v15.4b[0]
-	WORD $0x4f91e248 // sdot v8.4s, v18.16b, v17.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8de261 // sdot v1.4s, v19.16b, v13.4b[0]
-	WORD $0x4f8fe265 // sdot v5.4s, v19.16b, v15.4b[0]
-	WORD $0x4f91e269 // sdot v9.4s, v19.16b, v17.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8de242 // sdot v2.4s, v18.16b, v13.4b[0]
-	WORD $0x4f8fe246 // sdot v6.4s, v18.16b, v15.4b[0]
-	WORD $0x4f91e24a // sdot v10.4s, v18.16b, v17.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8de263 // sdot v3.4s, v19.16b, v13.4b[0]
-	WORD $0x4f8fe267 // sdot v7.4s, v19.16b, v15.4b[0]
-	WORD $0x4f91e26b // sdot v11.4s, v19.16b, v17.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fade240 // sdot v0.4s, v18.16b, v13.4b[1]
-	WORD $0x4fafe244 // sdot v4.4s, v18.16b, v15.4b[1]
-	WORD $0x4fb1e248 // sdot v8.4s, v18.16b, v17.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fade261 // sdot v1.4s, v19.16b, v13.4b[1]
-	WORD $0x4fafe265 // sdot v5.4s, v19.16b, v15.4b[1]
-	WORD $0x4fb1e269 // sdot v9.4s, v19.16b, v17.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fade242 // sdot v2.4s, v18.16b, v13.4b[1]
-	WORD $0x4fafe246 // sdot v6.4s, v18.16b, v15.4b[1]
-	WORD $0x4fb1e24a // sdot v10.4s, v18.16b, v17.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fade263 // sdot v3.4s, v19.16b, v13.4b[1]
-	WORD $0x4fafe267 // sdot v7.4s, v19.16b, v15.4b[1]
-	WORD $0x4fb1e26b // sdot v11.4s, v19.16b, v17.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8dea40 // sdot v0.4s, v18.16b, v13.4b[2]
-	WORD $0x4f8fea44 // sdot v4.4s, v18.16b, v15.4b[2]
-	WORD $0x4f91ea48 // sdot v8.4s, v18.16b, v17.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8dea61 // sdot v1.4s, v19.16b, v13.4b[2]
-	WORD $0x4f8fea65 // sdot v5.4s, v19.16b, v15.4b[2]
-	WORD $0x4f91ea69 // sdot v9.4s, v19.16b, v17.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8dea42 // sdot v2.4s, v18.16b, v13.4b[2]
-	WORD $0x4f8fea46 // sdot v6.4s, v18.16b, v15.4b[2]
-	WORD $0x4f91ea4a // sdot v10.4s, v18.16b, v17.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8dea63 // sdot v3.4s, v19.16b, v13.4b[2]
-	WORD $0x4f8fea67 // sdot v7.4s, v19.16b, v15.4b[2]
-	WORD $0x4f91ea6b // sdot v11.4s, v19.16b, v17.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fadea40 // sdot v0.4s, v18.16b, v13.4b[3]
-	WORD $0x4fafea44 // sdot v4.4s, v18.16b, v15.4b[3]
-	WORD $0x4fb1ea48 // sdot v8.4s, v18.16b, v17.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fadea61 // sdot v1.4s, v19.16b, v13.4b[3]
-	WORD $0x4fafea65 // sdot v5.4s, v19.16b, v15.4b[3]
-	WORD $0x4fb1ea69 // sdot v9.4s, v19.16b, v17.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fadea42 // sdot v2.4s, v18.16b, v13.4b[3]
-	WORD $0x4fafea46 // sdot v6.4s, v18.16b, v15.4b[3]
-	WORD $0x4fb1ea4a // sdot v10.4s, v18.16b, v17.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fadea63 // sdot v3.4s, v19.16b, v13.4b[3]
-	WORD $0x4fafea67 // sdot v7.4s, v19.16b, v15.4b[3]
-	WORD $0x4fb1ea6b // sdot v11.4s, v19.16b, v17.4b[3]
-	FLDPQ 0(R2), (F18, F20)
-	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
-	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
-	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
-	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
-	FLDPQ (R9), (F12, F13)
-	FLDPQ 32(R9), (F14, F15)
-	FMOVS 32(R4), F30
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 32(R4), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	ADD $512, R1
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V15.S4
-	FSTPQ (F12, F13), (R9)
-	FSTPQ (F14, F15), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F12, F13)
-	FLDPQ 32(R10), (F14, F15)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V12.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V13.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V14.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V15.S4
-	FSTPQ (F12, F13), (R10)
-	FSTPQ (F14, F15), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F12, F13)
-	FLDPQ 32(R11), (F14, F15)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V12.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V13.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V14.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V15.S4
-	FSTPQ (F12, F13), (R11)
-	FSTPQ (F14, F15), 32(R11)
-	ADD $40, R6
-	FLDPQ (R4), (F12, F13)
-	FLDPQ (R5), (F14, F15)
-	FLDPQ (R6), (F16, F17)
-	VEOR V0.B16, V0.B16, V0.B16
-	VEOR V1.B16, V1.B16, V1.B16
-	VEOR V2.B16, V2.B16, V2.B16
-	VEOR V3.B16, V3.B16, V3.B16
-	VEOR V4.B16, V4.B16, V4.B16
-	VEOR V5.B16, V5.B16, V5.B16
-	VEOR V6.B16, V6.B16, V6.B16
-	VEOR V7.B16, V7.B16, V7.B16
-	VEOR V8.B16, V8.B16, V8.B16
-	VEOR V9.B16, V9.B16, V9.B16
-	VEOR V10.B16, V10.B16, V10.B16
-	VEOR V11.B16, V11.B16, V11.B16
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8ce240 // sdot v0.4s, v18.16b, v12.4b[0]
-	WORD $0x4f8ee244 // sdot v4.4s, v18.16b, v14.4b[0]
-	WORD $0x4f90e248 // sdot v8.4s, v18.16b, v16.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
-	WORD $0x4f8ee265 // sdot v5.4s, v19.16b, v14.4b[0]
-	WORD $0x4f90e269 // sdot v9.4s, v19.16b, v16.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8ce242 // sdot v2.4s, v18.16b, v12.4b[0]
-	WORD $0x4f8ee246 // sdot v6.4s, v18.16b, v14.4b[0]
-	WORD $0x4f90e24a // sdot v10.4s, v18.16b, v16.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8ce263 // sdot v3.4s, v19.16b, v12.4b[0]
-	WORD $0x4f8ee267 // sdot v7.4s, v19.16b, v14.4b[0]
-	WORD $0x4f90e26b // sdot v11.4s, v19.16b, v16.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4face240 // sdot v0.4s, v18.16b, v12.4b[1]
-	WORD $0x4faee244 // sdot v4.4s, v18.16b, v14.4b[1]
-	WORD $0x4fb0e248 // sdot v8.4s, v18.16b, v16.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
-	WORD $0x4faee265 // sdot v5.4s, v19.16b, v14.4b[1]
-	WORD $0x4fb0e269 // sdot v9.4s, v19.16b, v16.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4face242 // sdot v2.4s, v18.16b, v12.4b[1]
-	WORD $0x4faee246 // sdot v6.4s, v18.16b, v14.4b[1]
-	WORD $0x4fb0e24a // sdot v10.4s, v18.16b, v16.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4face263 // sdot v3.4s, v19.16b, v12.4b[1]
-	WORD $0x4faee267 // sdot v7.4s, v19.16b, v14.4b[1]
-	WORD $0x4fb0e26b // sdot v11.4s, v19.16b, v16.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8cea40 // sdot v0.4s, v18.16b, v12.4b[2]
-	WORD $0x4f8eea44 // sdot v4.4s, v18.16b, v14.4b[2]
-	WORD $0x4f90ea48 // sdot v8.4s, v18.16b, v16.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
-	WORD $0x4f8eea65 // sdot v5.4s, v19.16b, v14.4b[2]
-	WORD $0x4f90ea69 // sdot v9.4s, v19.16b, v16.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8cea42 // sdot v2.4s, v18.16b, v12.4b[2]
-	WORD $0x4f8eea46 // sdot v6.4s, v18.16b, v14.4b[2]
-	WORD $0x4f90ea4a // sdot v10.4s, v18.16b, v16.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8cea63 // sdot v3.4s, v19.16b, v12.4b[2]
-	WORD $0x4f8eea67 // sdot v7.4s, v19.16b, v14.4b[2]
-	WORD $0x4f90ea6b // sdot v11.4s, v19.16b, v16.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4facea40 // sdot v0.4s, v18.16b, v12.4b[3]
-	WORD $0x4faeea44 // sdot v4.4s, v18.16b, v14.4b[3]
-	WORD $0x4fb0ea48 // sdot v8.4s, v18.16b, v16.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
-	WORD $0x4faeea65 // sdot v5.4s, v19.16b, v14.4b[3]
-	WORD $0x4fb0ea69 // sdot v9.4s, v19.16b, v16.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4facea42 // sdot v2.4s, v18.16b, v12.4b[3]
-	WORD $0x4faeea46 // sdot v6.4s, v18.16b, v14.4b[3]
-	WORD $0x4fb0ea4a // sdot v10.4s, v18.16b, v16.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4facea63 // sdot v3.4s, v19.16b, v12.4b[3]
-	WORD $0x4faeea67 // sdot v7.4s, v19.16b, v14.4b[3]
-	WORD $0x4fb0ea6b // sdot v11.4s, v19.16b, v16.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8de240 // sdot v0.4s, v18.16b, v13.4b[0]
-	WORD $0x4f8fe244 // sdot v4.4s, v18.16b, v15.4b[0]
-	WORD $0x4f91e248 // sdot v8.4s, v18.16b, v17.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8de261 // sdot v1.4s, v19.16b, v13.4b[0]
-	WORD $0x4f8fe265 // sdot v5.4s, v19.16b, v15.4b[0]
-	WORD $0x4f91e269 // sdot v9.4s, v19.16b, v17.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8de242 // sdot v2.4s, v18.16b, v13.4b[0]
-	WORD $0x4f8fe246 // sdot v6.4s, v18.16b, v15.4b[0]
-	WORD $0x4f91e24a // sdot v10.4s, v18.16b, v17.4b[0]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8de263 // sdot v3.4s, v19.16b, v13.4b[0]
-	WORD $0x4f8fe267 // sdot v7.4s, v19.16b, v15.4b[0]
-	WORD $0x4f91e26b // sdot v11.4s, v19.16b, v17.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fade240 // sdot v0.4s, v18.16b, v13.4b[1]
-	WORD $0x4fafe244 // sdot v4.4s, v18.16b, v15.4b[1]
-	WORD $0x4fb1e248 // sdot v8.4s, v18.16b, v17.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fade261 // sdot v1.4s, v19.16b, v13.4b[1]
-	WORD $0x4fafe265 // sdot v5.4s, v19.16b, v15.4b[1]
-	WORD $0x4fb1e269 // sdot v9.4s, v19.16b, v17.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fade242 // sdot v2.4s, v18.16b, v13.4b[1]
-	WORD $0x4fafe246 // sdot v6.4s, v18.16b, v15.4b[1]
-	WORD $0x4fb1e24a // sdot v10.4s, v18.16b, v17.4b[1]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fade263 // sdot v3.4s, v19.16b, v13.4b[1]
-	WORD $0x4fafe267 // sdot v7.4s, v19.16b, v15.4b[1]
-	WORD $0x4fb1e26b // sdot v11.4s, v19.16b, v17.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8dea40 // sdot v0.4s, v18.16b, v13.4b[2]
-	WORD $0x4f8fea44 // sdot v4.4s, v18.16b, v15.4b[2]
-	WORD $0x4f91ea48 // sdot v8.4s, v18.16b, v17.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8dea61 // sdot v1.4s, v19.16b, v13.4b[2]
-	WORD $0x4f8fea65 // sdot v5.4s, v19.16b, v15.4b[2]
-	WORD $0x4f91ea69 // sdot v9.4s, v19.16b, v17.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4f8dea42 // sdot v2.4s, v18.16b, v13.4b[2]
-	WORD $0x4f8fea46 // sdot v6.4s, v18.16b, v15.4b[2]
-	WORD $0x4f91ea4a // sdot v10.4s, v18.16b, v17.4b[2]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4f8dea63 // sdot v3.4s, v19.16b, v13.4b[2]
-	WORD $0x4f8fea67 // sdot v7.4s, v19.16b, v15.4b[2]
-	WORD $0x4f91ea6b // sdot v11.4s, v19.16b, v17.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fadea40 // sdot v0.4s, v18.16b, v13.4b[3]
-	WORD $0x4fafea44 // sdot v4.4s, v18.16b, v15.4b[3]
-	WORD $0x4fb1ea48 // sdot v8.4s, v18.16b, v17.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fadea61 // sdot v1.4s, v19.16b, v13.4b[3]
-	WORD $0x4fafea65 // sdot v5.4s, v19.16b, v15.4b[3]
-	WORD $0x4fb1ea69 // sdot v9.4s, v19.16b, v17.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	VEOR V31.B16, V18.B16, V18.B16
-	WORD $0x4fadea42 // sdot v2.4s, v18.16b, v13.4b[3]
-	WORD $0x4fafea46 // sdot v6.4s, v18.16b, v15.4b[3]
-	WORD $0x4fb1ea4a // sdot v10.4s, v18.16b, v17.4b[3]
-	VEOR V31.B16, V19.B16, V19.B16
-	WORD $0x4fadea63 // sdot v3.4s, v19.16b, v13.4b[3]
-	WORD $0x4fafea67 // sdot v7.4s, v19.16b, v15.4b[3]
-	WORD $0x4fb1ea6b // sdot v11.4s, v19.16b, v17.4b[3]
-	FLDPQ 32(R2), (F18, F20)
-	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
-	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
-	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
-	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
-	FLDPQ (R9), (F12, F13)
-	FLDPQ 32(R9), (F14, F15)
-	FMOVS 32(R4), F30
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $72, R4
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 32(R4), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V8.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V9.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V10.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VDUP V11.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	FMOVQ 64(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	FMOVQ 80(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	FMOVQ 96(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	FMOVQ 112(R3), F17
+	VEOR V31.B16, V16.B16, V16.B16
+	VEOR V31.B16, V17.B16, V17.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $128, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	ADD $512, R1
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V12.S4
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V13.S4
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V14.S4
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V15.S4
-	FSTPQ (F12, F13), (R9)
-	FSTPQ (F14, F15), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F12, F13)
-	FLDPQ 32(R10), (F14, F15)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V12.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V13.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V14.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V15.S4
-	FSTPQ (F12, F13), (R10)
-	FSTPQ (F14, F15), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F12, F13)
-	FLDPQ 32(R11), (F14, F15)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V12.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V13.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V14.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V15.S4
-	FSTPQ (F12, F13), (R11)
-	FSTPQ (F14, F15), 32(R11)
-	ADD $40, R6
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $72, R4
 	ADD $64, R1
 	ADD $1088, R2
 	SUBS $64, R0
 	BGT loop351
 	RET
 
-// func panelQ8DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8DotNEON_4(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
-	ADD R13, R5, R6
-	ADD R14, R10, R11
-	ADD R13, R6, R7
-	ADD R14, R11, R12
-	ADD $1024, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 400(R16), F31
-	PCALIGN $16
-loop352:
-	FLDPQ (R4), (F16, F17)
-	FLDPQ (R5), (F18, F19)
-	FLDPQ (R6), (F20, F21)
-	FLDPQ (R7), (F22, F23)
-	VEOR V0.B16, V0.B16, V0.B16
-	VEOR V1.B16, V1.B16, V1.B16
-	VEOR V2.B16, V2.B16, V2.B16
-	VEOR V3.B16, V3.B16, V3.B16
-	VEOR V4.B16, V4.B16, V4.B16
-	VEOR V5.B16, V5.B16, V5.B16
-	VEOR V6.B16, V6.B16, V6.B16
-	VEOR V7.B16, V7.B16, V7.B16
-	VEOR V8.B16, V8.B16, V8.B16
-	VEOR V9.B16, V9.B16, V9.B16
-	VEOR V10.B16, V10.B16, V10.B16
-	VEOR V11.B16, V11.B16, V11.B16
-	VEOR V12.B16, V12.B16, V12.B16
-	VEOR V13.B16, V13.B16, V13.B16
-	VEOR V14.B16, V14.B16, V14.B16
-	VEOR V15.B16, V15.B16, V15.B16
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91e300 // sdot v0.4s, v24.16b, v17.4b[0]
-	WORD $0x4f93e304 // sdot v4.4s, v24.16b, v19.4b[0]
-	WORD $0x4f95e308 // sdot v8.4s, v24.16b, v21.4b[0]
-	WORD $0x4f97e30c // sdot v12.4s, v24.16b, v23.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91e321 // sdot v1.4s, v25.16b, v17.4b[0]
-	WORD $0x4f93e325 // sdot v5.4s, v25.16b, v19.4b[0]
-	WORD $0x4f95e329 // sdot v9.4s, v25.16b, v21.4b[0]
-	WORD $0x4f97e32d // sdot v13.4s, v25.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91e302 // sdot v2.4s, v24.16b, v17.4b[0]
-	WORD $0x4f93e306 // sdot v6.4s, v24.16b, v19.4b[0]
-	WORD $0x4f95e30a // sdot v10.4s, v24.16b, v21.4b[0]
-	WORD $0x4f97e30e // sdot v14.4s, v24.16b, v23.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91e323 // sdot v3.4s, v25.16b, v17.4b[0]
-	WORD $0x4f93e327 // sdot v7.4s, v25.16b, v19.4b[0]
-	WORD $0x4f95e32b // sdot v11.4s, v25.16b, v21.4b[0]
-	WORD $0x4f97e32f // sdot v15.4s, v25.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1e300 // sdot v0.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb3e304 // sdot v4.4s, v24.16b, v19.4b[1]
-	WORD $0x4fb5e308 // sdot v8.4s, v24.16b, v21.4b[1]
-	WORD $0x4fb7e30c // sdot v12.4s, v24.16b, v23.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1e321 // sdot v1.4s, v25.16b, v17.4b[1]
-	WORD $0x4fb3e325 // sdot v5.4s, v25.16b, v19.4b[1]
-	WORD $0x4fb5e329 // sdot v9.4s, v25.16b, v21.4b[1]
-	WORD $0x4fb7e32d // sdot v13.4s, v25.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	WORD $0x4fb5e30a // sdot v10.4s, v24.16b, v21.4b[1]
-	WORD $0x4fb7e30e // sdot v14.4s, v24.16b, v23.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1e323 // sdot v3.4s, v25.16b, v17.4b[1]
-	WORD $0x4fb3e327 // sdot v7.4s, v25.16b, v19.4b[1]
-	WORD $0x4fb5e32b // sdot v11.4s, v25.16b, v21.4b[1]
-	WORD $0x4fb7e32f // sdot v15.4s, v25.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91eb00 // sdot v0.4s, v24.16b, v17.4b[2]
-	WORD $0x4f93eb04 // sdot v4.4s, v24.16b, v19.4b[2]
-	WORD $0x4f95eb08 // sdot v8.4s, v24.16b, v21.4b[2]
-	WORD $0x4f97eb0c // sdot v12.4s, v24.16b, v23.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91eb21 // sdot v1.4s, v25.16b, v17.4b[2]
-	WORD $0x4f93eb25 // sdot v5.4s, v25.16b, v19.4b[2]
-	WORD $0x4f95eb29 // sdot v9.4s, v25.16b, v21.4b[2]
-	WORD $0x4f97eb2d // sdot v13.4s, v25.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
-	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
-	WORD $0x4f95eb0a // sdot v10.4s, v24.16b, v21.4b[2]
-	WORD $0x4f97eb0e // sdot v14.4s, v24.16b, v23.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
-	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
-	WORD $0x4f95eb2b // sdot v11.4s, v25.16b, v21.4b[2]
-	WORD $0x4f97eb2f // sdot v15.4s, v25.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1eb00 // sdot v0.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb3eb04 // sdot v4.4s, v24.16b, v19.4b[3]
-	WORD $0x4fb5eb08 // sdot v8.4s, v24.16b, v21.4b[3]
-	WORD $0x4fb7eb0c // sdot v12.4s, v24.16b, v23.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1eb21 // sdot v1.4s, v25.16b, v17.4b[3]
-	WORD $0x4fb3eb25 // sdot v5.4s, v25.16b, v19.4b[3]
-	WORD $0x4fb5eb29 // sdot v9.4s, v25.16b, v21.4b[3]
-	WORD $0x4fb7eb2d // sdot v13.4s, v25.16b, v23.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1eb02 // sdot v2.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb3eb06 // sdot v6.4s, v24.16b, v19.4b[3]
-	WORD $0x4fb5eb0a // sdot v10.4s, v24.16b, v21.4b[3]
-	WORD $0x4fb7eb0e // sdot v14.4s, v24.16b, v23.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1eb23 // sdot v3.4s, v25.16b, v17.4b[3]
-	WORD $0x4fb3eb27 // sdot v7.4s, v25.16b, v19.4b[3]
-	WORD $0x4fb5eb2b // sdot v11.4s, v25.16b, v21.4b[3]
-	WORD $0x4fb7eb2f // sdot v15.4s, v25.16b, v23.4b[3]
-	FLDPQ 0(R2), (F24, F26)
-	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
-	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
-	FLDPQ (R9), (F16, F17)
-	FLDPQ 32(R9), (F18, F19)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V16.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V17.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V18.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V19.S4
-	FSTPQ (F16, F17), (R9)
-	FSTPQ (F18, F19), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F16, F17)
-	FLDPQ 32(R10), (F18, F19)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V16.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V17.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V18.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V19.S4
-	FSTPQ (F16, F17), (R10)
-	FSTPQ (F18, F19), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F16, F17)
-	FLDPQ 32(R11), (F18, F19)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V16.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V17.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V18.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V19.S4
-	FSTPQ (F16, F17), (R11)
-	FSTPQ (F18, F19), 32(R11)
-	ADD $40, R6
-	FLDPQ (R12), (F16, F17)
-	FLDPQ 32(R12), (F18, F19)
-	FMOVS 32(R7), F30
-	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V12.S4, V16.S4
-	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V13.S4, V17.S4
-	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V14.S4, V18.S4
-	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V15.S4, V19.S4
-	FSTPQ (F16, F17), (R12)
-	FSTPQ (F18, F19), 32(R12)
-	ADD $40, R7
-	FLDPQ (R4), (F16, F17)
-	FLDPQ (R5), (F18, F19)
-	FLDPQ (R6), (F20, F21)
-	FLDPQ (R7), (F22, F23)
-	VEOR V0.B16, V0.B16, V0.B16
-	VEOR V1.B16, V1.B16, V1.B16
-	VEOR V2.B16, V2.B16, V2.B16
-	VEOR V3.B16, V3.B16, V3.B16
-	VEOR V4.B16, V4.B16, V4.B16
-	VEOR V5.B16, V5.B16, V5.B16
-	VEOR V6.B16, V6.B16, V6.B16
-	VEOR V7.B16, V7.B16, V7.B16
-	VEOR V8.B16, V8.B16, V8.B16
-	VEOR V9.B16, V9.B16, V9.B16
-	VEOR V10.B16, V10.B16, V10.B16
-	VEOR V11.B16, V11.B16, V11.B16
-	VEOR V12.B16, V12.B16, V12.B16
-	VEOR V13.B16, V13.B16, V13.B16
-	VEOR V14.B16, V14.B16, V14.B16
-	VEOR V15.B16, V15.B16, V15.B16
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91e300 // sdot v0.4s, v24.16b, v17.4b[0]
-	WORD $0x4f93e304 // sdot v4.4s, v24.16b, v19.4b[0]
-	WORD $0x4f95e308 // sdot v8.4s, v24.16b, v21.4b[0]
-	WORD $0x4f97e30c // sdot v12.4s, v24.16b, v23.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91e321 // sdot v1.4s, v25.16b, v17.4b[0]
-	WORD $0x4f93e325 // sdot v5.4s, v25.16b, v19.4b[0]
-	WORD $0x4f95e329 // sdot v9.4s, v25.16b, v21.4b[0]
-	WORD $0x4f97e32d // sdot v13.4s, v25.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91e302 // sdot v2.4s, v24.16b, v17.4b[0]
-	WORD $0x4f93e306 // sdot v6.4s, v24.16b, v19.4b[0]
-	WORD $0x4f95e30a // sdot v10.4s, v24.16b, v21.4b[0]
-	WORD $0x4f97e30e // sdot v14.4s, v24.16b, v23.4b[0]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91e323 // sdot v3.4s, v25.16b, v17.4b[0]
-	WORD $0x4f93e327 // sdot v7.4s, v25.16b, v19.4b[0]
-	WORD $0x4f95e32b // sdot v11.4s, v25.16b, v21.4b[0]
-	WORD $0x4f97e32f // sdot v15.4s, v25.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1e300 // sdot v0.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb3e304 // sdot v4.4s, v24.16b, v19.4b[1]
-	WORD $0x4fb5e308 // sdot v8.4s, v24.16b, v21.4b[1]
-	WORD $0x4fb7e30c // sdot v12.4s, v24.16b, v23.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1e321 // sdot v1.4s, v25.16b, v17.4b[1]
-	WORD $0x4fb3e325 // sdot v5.4s, v25.16b, v19.4b[1]
-	WORD $0x4fb5e329 // sdot v9.4s, v25.16b, v21.4b[1]
-	WORD $0x4fb7e32d // sdot v13.4s, v25.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	WORD $0x4fb5e30a // sdot v10.4s, v24.16b, v21.4b[1]
-	WORD $0x4fb7e30e // sdot v14.4s, v24.16b, v23.4b[1]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1e323 // sdot v3.4s, v25.16b, v17.4b[1]
-	WORD $0x4fb3e327 // sdot v7.4s, v25.16b, v19.4b[1]
-	WORD $0x4fb5e32b // sdot v11.4s, v25.16b, v21.4b[1]
-	WORD $0x4fb7e32f // sdot v15.4s, v25.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91eb00 // sdot v0.4s, v24.16b, v17.4b[2]
-	WORD $0x4f93eb04 // sdot v4.4s, v24.16b, v19.4b[2]
-	WORD $0x4f95eb08 // sdot v8.4s, v24.16b, v21.4b[2]
-	WORD $0x4f97eb0c // sdot v12.4s, v24.16b, v23.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91eb21 // sdot v1.4s, v25.16b, v17.4b[2]
-	WORD $0x4f93eb25 // sdot v5.4s, v25.16b, v19.4b[2]
-	WORD $0x4f95eb29 // sdot v9.4s, v25.16b, v21.4b[2]
-	WORD $0x4f97eb2d // sdot v13.4s, v25.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
-	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
-	WORD $0x4f95eb0a // sdot v10.4s, v24.16b, v21.4b[2]
-	WORD $0x4f97eb0e // sdot v14.4s, v24.16b, v23.4b[2]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
-	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
-	WORD $0x4f95eb2b // sdot v11.4s, v25.16b, v21.4b[2]
-	WORD $0x4f97eb2f // sdot v15.4s, v25.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1eb00 // sdot v0.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb3eb04 // sdot v4.4s, v24.16b, v19.4b[3]
-	WORD $0x4fb5eb08 // sdot v8.4s, v24.16b, v21.4b[3]
-	WORD $0x4fb7eb0c // sdot v12.4s, v24.16b, v23.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1eb21 // sdot v1.4s, v25.16b, v17.4b[3]
-	WORD $0x4fb3eb25 // sdot v5.4s, v25.16b, v19.4b[3]
-	WORD $0x4fb5eb29 // sdot v9.4s, v25.16b, v21.4b[3]
-	WORD $0x4fb7eb2d // sdot v13.4s, v25.16b, v23.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VEOR V31.B16, V24.B16, V24.B16
-	WORD $0x4fb1eb02 // sdot v2.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb3eb06 // sdot v6.4s, v24.16b, v19.4b[3]
-	WORD $0x4fb5eb0a // sdot v10.4s, v24.16b, v21.4b[3]
-	WORD $0x4fb7eb0e // sdot v14.4s, v24.16b, v23.4b[3]
-	VEOR V31.B16, V25.B16, V25.B16
-	WORD $0x4fb1eb23 // sdot v3.4s, v25.16b, v17.4b[3]
-	WORD $0x4fb3eb27 // sdot v7.4s, v25.16b, v19.4b[3]
-	WORD $0x4fb5eb2b // sdot v11.4s, v25.16b, v21.4b[3]
-	WORD $0x4fb7eb2f // sdot v15.4s, v25.16b, v23.4b[3]
-	FLDPQ 32(R2), (F24, F26)
-	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
-	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
-	FLDPQ (R9), (F16, F17)
-	FLDPQ 32(R9), (F18, F19)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V16.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V17.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V18.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V19.S4
-	FSTPQ (F16, F17), (R9)
-	FSTPQ (F18, F19), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F16, F17)
-	FLDPQ 32(R10), (F18, F19)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V16.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V17.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V18.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V19.S4
-	FSTPQ (F16, F17), (R10)
-	FSTPQ (F18, F19), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F16, F17)
-	FLDPQ 32(R11), (F18, F19)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V16.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V17.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V18.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V19.S4
-	FSTPQ (F16, F17), (R11)
-	FSTPQ (F18, F19), 32(R11)
-	ADD $40, R6
-	FLDPQ (R12), (F16, F17)
-	FLDPQ 32(R12), (F18, F19)
-	FMOVS 32(R7), F30
-	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V12.S4, V16.S4
-	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V13.S4, V17.S4
-	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V14.S4, V18.S4
-	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V15.S4, V19.S4
-	FSTPQ (F16, F17), (R12)
-	FSTPQ (F18, F19), 32(R12)
-	ADD $40, R7
-	ADD $64, R1
-	ADD $1088, R2
-	SUBS $64, R0
-	BGT loop352
-	RET
-
-// func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8LongNEON_1(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD $1024, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 400(R16), F31
-	FLDPQ 0(R9), (F10, F11)
-	FLDPQ 32(R9), (F12, F13)
-	PCALIGN $16
-loop353:
-	FLDPQ (R4), (F4, F5)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V4.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V4.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V4.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V4.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V5.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V5.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V5.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V5.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	ADD $512, R1
-	FLDPQ 0(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	FLDPQ (R4), (F4, F5)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V4.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V4.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V4.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V4.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V5.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V5.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V5.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V5.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	ADD $512, R1
-	FLDPQ 32(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	ADD $64, R1
-	ADD $1088, R2
-	SUBS $64, R0
-	BGT loop353
-	FSTPQ (F10, F11), 0(R9)
-	FSTPQ (F12, F13), 32(R9)
-	RET
-
-// func panelQ8LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8LongNEON_2(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
-	ADD $1024, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 400(R16), F31
-	PCALIGN $16
-loop354:
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V8.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V8.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V8.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V8.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V9.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V9.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V9.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V9.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V10.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V10.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V10.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V10.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V11.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V11.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V11.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V11.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VADDP V21.S4, V20.S4, V4.S4
-	VADDP V23.S4, V22.S4, V5.S4
-	VADDP V25.S4, V24.S4, V6.S4
-	VADDP V27.S4, V26.S4, V7.S4
-	ADD $512, R1
-	FLDPQ 0(R2), (F12, F14)
-	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
-	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
-	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
-	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FLDPQ (R9), (F8, F9)
-	FLDPQ 32(R9), (F10, F11)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V8.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V9.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V10.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V11.S4
-	FSTPQ (F8, F9), (R9)
-	FSTPQ (F10, F11), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F8, F9)
-	FLDPQ 32(R10), (F10, F11)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V8.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V9.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V10.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V11.S4
-	FSTPQ (F8, F9), (R10)
-	FSTPQ (F10, F11), 32(R10)
-	ADD $40, R5
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V8.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V8.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V8.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V8.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V9.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V9.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V9.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V9.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V10.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V10.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V10.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V10.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V11.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V11.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VDUP V11.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	FMOVQ 64(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	VDUP V11.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	FMOVQ 80(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	FMOVQ 96(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	FMOVQ 112(R3), F17
-	VEOR V31.B16, V16.B16, V16.B16
-	VEOR V31.B16, V17.B16, V17.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $128, R3
-	VADDP V21.S4, V20.S4, V4.S4
-	VADDP V23.S4, V22.S4, V5.S4
-	VADDP V25.S4, V24.S4, V6.S4
-	VADDP V27.S4, V26.S4, V7.S4
-	ADD $512, R1
-	FLDPQ 32(R2), (F12, F14)
-	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
-	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
-	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
-	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FLDPQ (R9), (F8, F9)
-	FLDPQ 32(R9), (F10, F11)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V8.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V9.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V10.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V11.S4
-	FSTPQ (F8, F9), (R9)
-	FSTPQ (F10, F11), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F8, F9)
-	FLDPQ 32(R10), (F10, F11)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V8.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V9.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V10.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V11.S4
-	FSTPQ (F8, F9), (R10)
-	FSTPQ (F10, F11), 32(R10)
-	ADD $40, R5
-	ADD $64, R1
-	ADD $1088, R2
-	SUBS $64, R0
-	BGT loop354
-	RET
-
-// func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ4DotNEON_1(SB), NOSPLIT, $0-48
+// func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ4DotNEON_1(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -13986,8 +12783,8 @@ TEXT ·panelQ4DotNEON_1(SB), NOSPLIT, $0-48
 	FLDPQ 0(R9), (F10, F11)
 	FLDPQ 32(R9), (F12, F13)
 	PCALIGN $16
-loop355:
-	FLDPQ (R4), (F4, F5)
+loop352:
+	FLDPQ 0(R4), (F4, F5)
 	MOVWU 36(R4), R17
 	VDUP R17, V0.S4
 	VDUP R17, V1.S4
@@ -14084,7 +12881,7 @@ loop355:
 	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V13.S4
 	ADD $40, R4
-	FLDPQ (R4), (F4, F5)
+	FLDPQ 0(R4), (F4, F5)
 	MOVWU 36(R4), R17
 	VDUP R17, V0.S4
 	VDUP R17, V1.S4
@@ -14184,13 +12981,13 @@ loop355:
 	ADD $64, R1
 	ADD $576, R2
 	SUBS $64, R0
-	BGT loop355
+	BGT loop352
 	FSTPQ (F10, F11), 0(R9)
 	FSTPQ (F12, F13), 32(R9)
 	RET
 
-// func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ4DotNEON_2(SB), NOSPLIT, $0-48
+// func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ4DotNEON_2(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -14207,9 +13004,9 @@ TEXT ·panelQ4DotNEON_2(SB), NOSPLIT, $0-48
 	FLDPQ 0(R10), (F20, F21)
 	FLDPQ 32(R10), (F22, F23)
 	PCALIGN $16
-loop356:
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
+loop353:
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 0(R5), (F10, F11)
 	MOVWU 36(R4), R17
 	VDUP R17, V0.S4
 	VDUP R17, V1.S4
@@ -14357,8 +13154,8 @@ loop356:
 	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
 	VFMLA V29.S4, V7.S4, V23.S4
 	ADD $40, R5
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 0(R5), (F10, F11)
 	MOVWU 36(R4), R17
 	VDUP R17, V0.S4
 	VDUP R17, V1.S4
@@ -14509,15 +13306,15 @@ loop356:
 	ADD $64, R1
 	ADD $576, R2
 	SUBS $64, R0
-	BGT loop356
+	BGT loop353
 	FSTPQ (F16, F17), 0(R9)
 	FSTPQ (F18, F19), 32(R9)
 	FSTPQ (F20, F21), 0(R10)
 	FSTPQ (F22, F23), 32(R10)
 	RET
 
-// func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ4DotNEON_3(SB), NOSPLIT, $0-48
+// func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ4DotNEON_3(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -14532,10 +13329,10 @@ TEXT ·panelQ4DotNEON_3(SB), NOSPLIT, $0-48
 	MOVD $constants<>(SB), R16
 	FMOVQ 384(R16), F31
 	PCALIGN $16
-loop357:
-	FLDPQ (R4), (F12, F13)
-	FLDPQ (R5), (F14, F15)
-	FLDPQ (R6), (F16, F17)
+loop354:
+	FLDPQ 0(R4), (F12, F13)
+	FLDPQ 0(R5), (F14, F15)
+	FLDPQ 0(R6), (F16, F17)
 	MOVWU 36(R4), R17
 	VDUP R17, V0.S4
 	VDUP R17, V1.S4
@@ -14746,9 +13543,9 @@ loop357:
 	FSTPQ (F12, F13), (R11)
 	FSTPQ (F14, F15), 32(R11)
 	ADD $40, R6
-	FLDPQ (R4), (F12, F13)
-	FLDPQ (R5), (F14, F15)
-	FLDPQ (R6), (F16, F17)
+	FLDPQ 0(R4), (F12, F13)
+	FLDPQ 0(R5), (F14, F15)
+	FLDPQ 0(R6), (F16, F17)
 	MOVWU 36(R4), R17
 	VDUP R17, V0.S4
 	VDUP R17, V1.S4
@@ -14959,1995 +13756,1821 @@ loop357:
 	FSTPQ (F12, F13), (R11)
 	FSTPQ (F14, F15), 32(R11)
 	ADD $40, R6
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop354
+	RET
+
+// func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ4DotNEON_4(SB), NOSPLIT, $0-56
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD R13, R5, R6
+	ADD R14, R10, R11
+	ADD R13, R6, R7
+	ADD R14, R11, R12
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	PCALIGN $16
+loop355:
+	FLDPQ 0(R4), (F16, F17)
+	FLDPQ 0(R5), (F18, F19)
+	FLDPQ 0(R6), (F20, F21)
+	FLDPQ 0(R7), (F22, F23)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	MOVWU 36(R7), R17
+	VDUP R17, V12.S4
+	VDUP R17, V13.S4
+	VDUP R17, V14.S4
+	VDUP R17, V15.S4
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e344 // sdot v4.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e348 // sdot v8.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34c // sdot v12.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e361 // sdot v1.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e365 // sdot v5.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e369 // sdot v9.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36d // sdot v13.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e342 // sdot v2.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e346 // sdot v6.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e34a // sdot v10.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34e // sdot v14.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e363 // sdot v3.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e367 // sdot v7.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e36b // sdot v11.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36f // sdot v15.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e344 // sdot v4.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e348 // sdot v8.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34c // sdot v12.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e361 // sdot v1.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e365 // sdot v5.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e369 // sdot v9.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36d // sdot v13.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e342 // sdot v2.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e346 // sdot v6.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e34a // sdot v10.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34e // sdot v14.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e363 // sdot v3.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e367 // sdot v7.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e36b // sdot v11.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36f // sdot v15.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb44 // sdot v4.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb48 // sdot v8.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4c // sdot v12.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb61 // sdot v1.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb65 // sdot v5.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb69 // sdot v9.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6d // sdot v13.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb42 // sdot v2.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb46 // sdot v6.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb4a // sdot v10.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4e // sdot v14.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb63 // sdot v3.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb67 // sdot v7.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb6b // sdot v11.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6f // sdot v15.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb44 // sdot v4.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb48 // sdot v8.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4c // sdot v12.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb61 // sdot v1.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb65 // sdot v5.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb69 // sdot v9.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6d // sdot v13.4s, v27.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb4a // sdot v10.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4e // sdot v14.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb6b // sdot v11.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6f // sdot v15.4s, v27.16b, v23.4b[3]
+	FLDPQ 0(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	FLDPQ 0(R4), (F16, F17)
+	FLDPQ 0(R5), (F18, F19)
+	FLDPQ 0(R6), (F20, F21)
+	FLDPQ 0(R7), (F22, F23)
+	MOVWU 36(R4), R17
+	VDUP R17, V0.S4
+	VDUP R17, V1.S4
+	VDUP R17, V2.S4
+	VDUP R17, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V4.S4
+	VDUP R17, V5.S4
+	VDUP R17, V6.S4
+	VDUP R17, V7.S4
+	MOVWU 36(R6), R17
+	VDUP R17, V8.S4
+	VDUP R17, V9.S4
+	VDUP R17, V10.S4
+	VDUP R17, V11.S4
+	MOVWU 36(R7), R17
+	VDUP R17, V12.S4
+	VDUP R17, V13.S4
+	VDUP R17, V14.S4
+	VDUP R17, V15.S4
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e344 // sdot v4.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e348 // sdot v8.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34c // sdot v12.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e361 // sdot v1.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e365 // sdot v5.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e369 // sdot v9.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36d // sdot v13.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
+	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
+	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f91e342 // sdot v2.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e346 // sdot v6.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e34a // sdot v10.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e34e // sdot v14.4s, v26.16b, v23.4b[0]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
+	WORD $0x4f91e363 // sdot v3.4s, v27.16b, v17.4b[0]
+	WORD $0x4f93e367 // sdot v7.4s, v27.16b, v19.4b[0]
+	WORD $0x4f95e36b // sdot v11.4s, v27.16b, v21.4b[0]
+	WORD $0x4f97e36f // sdot v15.4s, v27.16b, v23.4b[0]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e344 // sdot v4.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e348 // sdot v8.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34c // sdot v12.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e361 // sdot v1.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e365 // sdot v5.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e369 // sdot v9.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36d // sdot v13.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
+	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb1e342 // sdot v2.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e346 // sdot v6.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e34a // sdot v10.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e34e // sdot v14.4s, v26.16b, v23.4b[1]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb1e363 // sdot v3.4s, v27.16b, v17.4b[1]
+	WORD $0x4fb3e367 // sdot v7.4s, v27.16b, v19.4b[1]
+	WORD $0x4fb5e36b // sdot v11.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb7e36f // sdot v15.4s, v27.16b, v23.4b[1]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb44 // sdot v4.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb48 // sdot v8.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4c // sdot v12.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb61 // sdot v1.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb65 // sdot v5.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb69 // sdot v9.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6d // sdot v13.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
+	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
+	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f91eb42 // sdot v2.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb46 // sdot v6.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb4a // sdot v10.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb4e // sdot v14.4s, v26.16b, v23.4b[2]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
+	WORD $0x4f91eb63 // sdot v3.4s, v27.16b, v17.4b[2]
+	WORD $0x4f93eb67 // sdot v7.4s, v27.16b, v19.4b[2]
+	WORD $0x4f95eb6b // sdot v11.4s, v27.16b, v21.4b[2]
+	WORD $0x4f97eb6f // sdot v15.4s, v27.16b, v23.4b[2]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb44 // sdot v4.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb48 // sdot v8.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4c // sdot v12.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb61 // sdot v1.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb65 // sdot v5.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb69 // sdot v9.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6d // sdot v13.4s, v27.16b, v23.4b[3]
+	FLDPQ.P 32(R1), (F24, F25)
+	VUSHR $4, V24.B16, V26.B16
+	VAND V31.B16, V24.B16, V24.B16
+	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
+	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
+	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb4a // sdot v10.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb4e // sdot v14.4s, v26.16b, v23.4b[3]
+	VUSHR $4, V25.B16, V27.B16
+	VAND V31.B16, V25.B16, V25.B16
+	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	WORD $0x4fb5eb6b // sdot v11.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb7eb6f // sdot v15.4s, v27.16b, v23.4b[3]
+	FLDPQ 32(R2), (F24, F26)
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FLDPQ (R9), (F16, F17)
+	FLDPQ 32(R9), (F18, F19)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V16.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V17.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V18.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V19.S4
+	FSTPQ (F16, F17), (R9)
+	FSTPQ (F18, F19), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F16, F17)
+	FLDPQ 32(R10), (F18, F19)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V16.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V17.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V18.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V19.S4
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $40, R5
+	FLDPQ (R11), (F16, F17)
+	FLDPQ 32(R11), (F18, F19)
+	FMOVS 32(R6), F30
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V8.S4, V16.S4
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V9.S4, V17.S4
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V10.S4, V18.S4
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V11.S4, V19.S4
+	FSTPQ (F16, F17), (R11)
+	FSTPQ (F18, F19), 32(R11)
+	ADD $40, R6
+	FLDPQ (R12), (F16, F17)
+	FLDPQ 32(R12), (F18, F19)
+	FMOVS 32(R7), F30
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
+	VFMLA V29.S4, V12.S4, V16.S4
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
+	VFMLA V29.S4, V13.S4, V17.S4
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
+	VFMLA V29.S4, V14.S4, V18.S4
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
+	VFMLA V29.S4, V15.S4, V19.S4
+	FSTPQ (F16, F17), (R12)
+	FSTPQ (F18, F19), 32(R12)
+	ADD $40, R7
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop355
+	RET
+
+// func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ4LongNEON_1(SB), NOSPLIT, $0-56
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	FLDPQ 0(R9), (F10, F11)
+	FLDPQ 32(R9), (F12, F13)
+	PCALIGN $16
+loop356:
+	FLDPQ 0(R4), (F4, F5)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V4.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	ADD $256, R1
+	FLDPQ 0(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	FLDPQ 0(R4), (F4, F5)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V4.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V4.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V5.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	ADD $256, R1
+	FLDPQ 32(R2), (F6, F8)
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
+	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V10.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V11.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V12.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V13.S4
+	ADD $40, R4
+	ADD $64, R1
+	ADD $576, R2
+	SUBS $64, R0
+	BGT loop356
+	FSTPQ (F10, F11), 0(R9)
+	FSTPQ (F12, F13), 32(R9)
+	RET
+
+// func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ4LongNEON_2(SB), NOSPLIT, $0-56
+	MOVD k+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD x+16(FP), R4
+	MOVD ldx+24(FP), R13
+	MOVD y+32(FP), R9
+	MOVD ldy+40(FP), R14
+	ADD R13, R4, R5
+	ADD R14, R9, R10
+	ADD $512, R1, R2
+	MOVD $constants<>(SB), R16
+	FMOVQ 384(R16), F31
+	PCALIGN $16
+loop357:
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 0(R5), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V4.S4, V4.S4
+	VADD V28.S4, V5.S4, V5.S4
+	VADD V28.S4, V6.S4, V6.S4
+	VADD V28.S4, V7.S4, V7.S4
+	ADD $256, R1
+	FLDPQ 0(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V8.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V9.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V10.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V11.S4
+	FSTPQ (F8, F9), (R10)
+	FSTPQ (F10, F11), 32(R10)
+	ADD $40, R5
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 0(R5), (F10, F11)
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V8.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V8.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V9.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V0.S4
+	VADDP V23.S4, V22.S4, V1.S4
+	VADDP V25.S4, V24.S4, V2.S4
+	VADDP V27.S4, V26.S4, V3.S4
+	MOVD R1, R3
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	VEOR V25.B16, V25.B16, V25.B16
+	VEOR V26.B16, V26.B16, V26.B16
+	VEOR V27.B16, V27.B16, V27.B16
+	VDUP V10.S[0], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[0], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[1], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[1], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[2], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[2], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VDUP V10.S[3], V30.S4
+	FMOVQ 0(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	VDUP V11.S[3], V18.S4
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
+	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
+	FMOVQ 16(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
+	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
+	FMOVQ 32(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
+	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
+	FMOVQ 48(R3), F16
+	VUSHR $4, V16.B16, V17.B16
+	VAND V31.B16, V16.B16, V16.B16
+	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
+	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
+	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
+	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
+	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
+	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
+	ADD $64, R3
+	VADDP V21.S4, V20.S4, V4.S4
+	VADDP V23.S4, V22.S4, V5.S4
+	VADDP V25.S4, V24.S4, V6.S4
+	VADDP V27.S4, V26.S4, V7.S4
+	MOVWU 36(R4), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V0.S4, V0.S4
+	VADD V28.S4, V1.S4, V1.S4
+	VADD V28.S4, V2.S4, V2.S4
+	VADD V28.S4, V3.S4, V3.S4
+	MOVWU 36(R5), R17
+	VDUP R17, V28.S4
+	VADD V28.S4, V4.S4, V4.S4
+	VADD V28.S4, V5.S4, V5.S4
+	VADD V28.S4, V6.S4, V6.S4
+	VADD V28.S4, V7.S4, V7.S4
+	ADD $256, R1
+	FLDPQ 32(R2), (F12, F14)
+	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
+	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
+	FLDPQ (R9), (F8, F9)
+	FLDPQ 32(R9), (F10, F11)
+	FMOVS 32(R4), F30
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V0.S4, V8.S4
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V1.S4, V9.S4
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V2.S4, V10.S4
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V3.S4, V11.S4
+	FSTPQ (F8, F9), (R9)
+	FSTPQ (F10, F11), 32(R9)
+	ADD $40, R4
+	FLDPQ (R10), (F8, F9)
+	FLDPQ 32(R10), (F10, F11)
+	FMOVS 32(R5), F30
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
+	VFMLA V29.S4, V4.S4, V8.S4
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
+	VFMLA V29.S4, V5.S4, V9.S4
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
+	VFMLA V29.S4, V6.S4, V10.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
+	VFMLA V29.S4, V7.S4, V11.S4
+	FSTPQ (F8, F9), (R10)
+	FSTPQ (F10, F11), 32(R10)
+	ADD $40, R5
 	ADD $64, R1
 	ADD $576, R2
 	SUBS $64, R0
 	BGT loop357
 	RET
 
-// func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ4DotNEON_4(SB), NOSPLIT, $0-48
+// func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ8MixedNEON_1(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
 	MOVD ldx+24(FP), R13
 	MOVD y+32(FP), R9
 	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
-	ADD R13, R5, R6
-	ADD R14, R10, R11
-	ADD R13, R6, R7
-	ADD R14, R11, R12
-	ADD $512, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 384(R16), F31
-	PCALIGN $16
-loop358:
-	FLDPQ (R4), (F16, F17)
-	FLDPQ (R5), (F18, F19)
-	FLDPQ (R6), (F20, F21)
-	FLDPQ (R7), (F22, F23)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
-	VDUP R17, V4.S4
-	VDUP R17, V5.S4
-	VDUP R17, V6.S4
-	VDUP R17, V7.S4
-	MOVWU 36(R6), R17
-	VDUP R17, V8.S4
-	VDUP R17, V9.S4
-	VDUP R17, V10.S4
-	VDUP R17, V11.S4
-	MOVWU 36(R7), R17
-	VDUP R17, V12.S4
-	VDUP R17, V13.S4
-	VDUP R17, V14.S4
-	VDUP R17, V15.S4
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
-	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
-	WORD $0x4f93e344 // sdot v4.4s, v26.16b, v19.4b[0]
-	WORD $0x4f95e348 // sdot v8.4s, v26.16b, v21.4b[0]
-	WORD $0x4f97e34c // sdot v12.4s, v26.16b, v23.4b[0]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
-	WORD $0x4f91e361 // sdot v1.4s, v27.16b, v17.4b[0]
-	WORD $0x4f93e365 // sdot v5.4s, v27.16b, v19.4b[0]
-	WORD $0x4f95e369 // sdot v9.4s, v27.16b, v21.4b[0]
-	WORD $0x4f97e36d // sdot v13.4s, v27.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
-	WORD $0x4f91e342 // sdot v2.4s, v26.16b, v17.4b[0]
-	WORD $0x4f93e346 // sdot v6.4s, v26.16b, v19.4b[0]
-	WORD $0x4f95e34a // sdot v10.4s, v26.16b, v21.4b[0]
-	WORD $0x4f97e34e // sdot v14.4s, v26.16b, v23.4b[0]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
-	WORD $0x4f91e363 // sdot v3.4s, v27.16b, v17.4b[0]
-	WORD $0x4f93e367 // sdot v7.4s, v27.16b, v19.4b[0]
-	WORD $0x4f95e36b // sdot v11.4s, v27.16b, v21.4b[0]
-	WORD $0x4f97e36f // sdot v15.4s, v27.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
-	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb3e344 // sdot v4.4s, v26.16b, v19.4b[1]
-	WORD $0x4fb5e348 // sdot v8.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb7e34c // sdot v12.4s, v26.16b, v23.4b[1]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
-	WORD $0x4fb1e361 // sdot v1.4s, v27.16b, v17.4b[1]
-	WORD $0x4fb3e365 // sdot v5.4s, v27.16b, v19.4b[1]
-	WORD $0x4fb5e369 // sdot v9.4s, v27.16b, v21.4b[1]
-	WORD $0x4fb7e36d // sdot v13.4s, v27.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
-	WORD $0x4fb1e342 // sdot v2.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb3e346 // sdot v6.4s, v26.16b, v19.4b[1]
-	WORD $0x4fb5e34a // sdot v10.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb7e34e // sdot v14.4s, v26.16b, v23.4b[1]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
-	WORD $0x4fb1e363 // sdot v3.4s, v27.16b, v17.4b[1]
-	WORD $0x4fb3e367 // sdot v7.4s, v27.16b, v19.4b[1]
-	WORD $0x4fb5e36b // sdot v11.4s, v27.16b, v21.4b[1]
-	WORD $0x4fb7e36f // sdot v15.4s, v27.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
-	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
-	WORD $0x4f93eb44 // sdot v4.4s, v26.16b, v19.4b[2]
-	WORD $0x4f95eb48 // sdot v8.4s, v26.16b, v21.4b[2]
-	WORD $0x4f97eb4c // sdot v12.4s, v26.16b, v23.4b[2]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
-	WORD $0x4f91eb61 // sdot v1.4s, v27.16b, v17.4b[2]
-	WORD $0x4f93eb65 // sdot v5.4s, v27.16b, v19.4b[2]
-	WORD $0x4f95eb69 // sdot v9.4s, v27.16b, v21.4b[2]
-	WORD $0x4f97eb6d // sdot v13.4s, v27.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
-	WORD $0x4f91eb42 // sdot v2.4s, v26.16b, v17.4b[2]
-	WORD $0x4f93eb46 // sdot v6.4s, v26.16b, v19.4b[2]
-	WORD $0x4f95eb4a // sdot v10.4s, v26.16b, v21.4b[2]
-	WORD $0x4f97eb4e // sdot v14.4s, v26.16b, v23.4b[2]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
-	WORD $0x4f91eb63 // sdot v3.4s, v27.16b, v17.4b[2]
-	WORD $0x4f93eb67 // sdot v7.4s, v27.16b, v19.4b[2]
-	WORD $0x4f95eb6b // sdot v11.4s, v27.16b, v21.4b[2]
-	WORD $0x4f97eb6f // sdot v15.4s, v27.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
-	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
-	WORD $0x4fb3eb44 // sdot v4.4s, v26.16b, v19.4b[3]
-	WORD $0x4fb5eb48 // sdot v8.4s, v26.16b, v21.4b[3]
-	WORD $0x4fb7eb4c // sdot v12.4s, v26.16b, v23.4b[3]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
-	WORD $0x4fb1eb61 // sdot v1.4s, v27.16b, v17.4b[3]
-	WORD $0x4fb3eb65 // sdot v5.4s, v27.16b, v19.4b[3]
-	WORD $0x4fb5eb69 // sdot v9.4s, v27.16b, v21.4b[3]
-	WORD $0x4fb7eb6d // sdot v13.4s, v27.16b, v23.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
-	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
-	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
-	WORD $0x4fb5eb4a // sdot v10.4s, v26.16b, v21.4b[3]
-	WORD $0x4fb7eb4e // sdot v14.4s, v26.16b, v23.4b[3]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
-	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
-	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
-	WORD $0x4fb5eb6b // sdot v11.4s, v27.16b, v21.4b[3]
-	WORD $0x4fb7eb6f // sdot v15.4s, v27.16b, v23.4b[3]
-	FLDPQ 0(R2), (F24, F26)
-	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
-	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
-	FLDPQ (R9), (F16, F17)
-	FLDPQ 32(R9), (F18, F19)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V16.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V17.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V18.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V19.S4
-	FSTPQ (F16, F17), (R9)
-	FSTPQ (F18, F19), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F16, F17)
-	FLDPQ 32(R10), (F18, F19)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V16.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V17.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V18.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V19.S4
-	FSTPQ (F16, F17), (R10)
-	FSTPQ (F18, F19), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F16, F17)
-	FLDPQ 32(R11), (F18, F19)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V16.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V17.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V18.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V19.S4
-	FSTPQ (F16, F17), (R11)
-	FSTPQ (F18, F19), 32(R11)
-	ADD $40, R6
-	FLDPQ (R12), (F16, F17)
-	FLDPQ 32(R12), (F18, F19)
-	FMOVS 32(R7), F30
-	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V12.S4, V16.S4
-	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V13.S4, V17.S4
-	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V14.S4, V18.S4
-	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V15.S4, V19.S4
-	FSTPQ (F16, F17), (R12)
-	FSTPQ (F18, F19), 32(R12)
-	ADD $40, R7
-	FLDPQ (R4), (F16, F17)
-	FLDPQ (R5), (F18, F19)
-	FLDPQ (R6), (F20, F21)
-	FLDPQ (R7), (F22, F23)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
-	VDUP R17, V4.S4
-	VDUP R17, V5.S4
-	VDUP R17, V6.S4
-	VDUP R17, V7.S4
-	MOVWU 36(R6), R17
-	VDUP R17, V8.S4
-	VDUP R17, V9.S4
-	VDUP R17, V10.S4
-	VDUP R17, V11.S4
-	MOVWU 36(R7), R17
-	VDUP R17, V12.S4
-	VDUP R17, V13.S4
-	VDUP R17, V14.S4
-	VDUP R17, V15.S4
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e300 // sdot v0.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e304 // sdot v4.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e308 // sdot v8.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
-	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
-	WORD $0x4f93e344 // sdot v4.4s, v26.16b, v19.4b[0]
-	WORD $0x4f95e348 // sdot v8.4s, v26.16b, v21.4b[0]
-	WORD $0x4f97e34c // sdot v12.4s, v26.16b, v23.4b[0]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e325 // sdot v5.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e329 // sdot v9.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32d // sdot v13.4s, v25.16b, v22.4b[0]
-	WORD $0x4f91e361 // sdot v1.4s, v27.16b, v17.4b[0]
-	WORD $0x4f93e365 // sdot v5.4s, v27.16b, v19.4b[0]
-	WORD $0x4f95e369 // sdot v9.4s, v27.16b, v21.4b[0]
-	WORD $0x4f97e36d // sdot v13.4s, v27.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90e302 // sdot v2.4s, v24.16b, v16.4b[0]
-	WORD $0x4f92e306 // sdot v6.4s, v24.16b, v18.4b[0]
-	WORD $0x4f94e30a // sdot v10.4s, v24.16b, v20.4b[0]
-	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
-	WORD $0x4f91e342 // sdot v2.4s, v26.16b, v17.4b[0]
-	WORD $0x4f93e346 // sdot v6.4s, v26.16b, v19.4b[0]
-	WORD $0x4f95e34a // sdot v10.4s, v26.16b, v21.4b[0]
-	WORD $0x4f97e34e // sdot v14.4s, v26.16b, v23.4b[0]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90e323 // sdot v3.4s, v25.16b, v16.4b[0]
-	WORD $0x4f92e327 // sdot v7.4s, v25.16b, v18.4b[0]
-	WORD $0x4f94e32b // sdot v11.4s, v25.16b, v20.4b[0]
-	WORD $0x4f96e32f // sdot v15.4s, v25.16b, v22.4b[0]
-	WORD $0x4f91e363 // sdot v3.4s, v27.16b, v17.4b[0]
-	WORD $0x4f93e367 // sdot v7.4s, v27.16b, v19.4b[0]
-	WORD $0x4f95e36b // sdot v11.4s, v27.16b, v21.4b[0]
-	WORD $0x4f97e36f // sdot v15.4s, v27.16b, v23.4b[0]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e308 // sdot v8.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
-	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb3e344 // sdot v4.4s, v26.16b, v19.4b[1]
-	WORD $0x4fb5e348 // sdot v8.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb7e34c // sdot v12.4s, v26.16b, v23.4b[1]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e325 // sdot v5.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e329 // sdot v9.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32d // sdot v13.4s, v25.16b, v22.4b[1]
-	WORD $0x4fb1e361 // sdot v1.4s, v27.16b, v17.4b[1]
-	WORD $0x4fb3e365 // sdot v5.4s, v27.16b, v19.4b[1]
-	WORD $0x4fb5e369 // sdot v9.4s, v27.16b, v21.4b[1]
-	WORD $0x4fb7e36d // sdot v13.4s, v27.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb2e306 // sdot v6.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb4e30a // sdot v10.4s, v24.16b, v20.4b[1]
-	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
-	WORD $0x4fb1e342 // sdot v2.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb3e346 // sdot v6.4s, v26.16b, v19.4b[1]
-	WORD $0x4fb5e34a // sdot v10.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb7e34e // sdot v14.4s, v26.16b, v23.4b[1]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
-	WORD $0x4fb2e327 // sdot v7.4s, v25.16b, v18.4b[1]
-	WORD $0x4fb4e32b // sdot v11.4s, v25.16b, v20.4b[1]
-	WORD $0x4fb6e32f // sdot v15.4s, v25.16b, v22.4b[1]
-	WORD $0x4fb1e363 // sdot v3.4s, v27.16b, v17.4b[1]
-	WORD $0x4fb3e367 // sdot v7.4s, v27.16b, v19.4b[1]
-	WORD $0x4fb5e36b // sdot v11.4s, v27.16b, v21.4b[1]
-	WORD $0x4fb7e36f // sdot v15.4s, v27.16b, v23.4b[1]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb08 // sdot v8.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
-	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
-	WORD $0x4f93eb44 // sdot v4.4s, v26.16b, v19.4b[2]
-	WORD $0x4f95eb48 // sdot v8.4s, v26.16b, v21.4b[2]
-	WORD $0x4f97eb4c // sdot v12.4s, v26.16b, v23.4b[2]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb29 // sdot v9.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2d // sdot v13.4s, v25.16b, v22.4b[2]
-	WORD $0x4f91eb61 // sdot v1.4s, v27.16b, v17.4b[2]
-	WORD $0x4f93eb65 // sdot v5.4s, v27.16b, v19.4b[2]
-	WORD $0x4f95eb69 // sdot v9.4s, v27.16b, v21.4b[2]
-	WORD $0x4f97eb6d // sdot v13.4s, v27.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4f90eb02 // sdot v2.4s, v24.16b, v16.4b[2]
-	WORD $0x4f92eb06 // sdot v6.4s, v24.16b, v18.4b[2]
-	WORD $0x4f94eb0a // sdot v10.4s, v24.16b, v20.4b[2]
-	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
-	WORD $0x4f91eb42 // sdot v2.4s, v26.16b, v17.4b[2]
-	WORD $0x4f93eb46 // sdot v6.4s, v26.16b, v19.4b[2]
-	WORD $0x4f95eb4a // sdot v10.4s, v26.16b, v21.4b[2]
-	WORD $0x4f97eb4e // sdot v14.4s, v26.16b, v23.4b[2]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4f90eb23 // sdot v3.4s, v25.16b, v16.4b[2]
-	WORD $0x4f92eb27 // sdot v7.4s, v25.16b, v18.4b[2]
-	WORD $0x4f94eb2b // sdot v11.4s, v25.16b, v20.4b[2]
-	WORD $0x4f96eb2f // sdot v15.4s, v25.16b, v22.4b[2]
-	WORD $0x4f91eb63 // sdot v3.4s, v27.16b, v17.4b[2]
-	WORD $0x4f93eb67 // sdot v7.4s, v27.16b, v19.4b[2]
-	WORD $0x4f95eb6b // sdot v11.4s, v27.16b, v21.4b[2]
-	WORD $0x4f97eb6f // sdot v15.4s, v27.16b, v23.4b[2]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb00 // sdot v0.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb04 // sdot v4.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb08 // sdot v8.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
-	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
-	WORD $0x4fb3eb44 // sdot v4.4s, v26.16b, v19.4b[3]
-	WORD $0x4fb5eb48 // sdot v8.4s, v26.16b, v21.4b[3]
-	WORD $0x4fb7eb4c // sdot v12.4s, v26.16b, v23.4b[3]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb25 // sdot v5.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb29 // sdot v9.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2d // sdot v13.4s, v25.16b, v22.4b[3]
-	WORD $0x4fb1eb61 // sdot v1.4s, v27.16b, v17.4b[3]
-	WORD $0x4fb3eb65 // sdot v5.4s, v27.16b, v19.4b[3]
-	WORD $0x4fb5eb69 // sdot v9.4s, v27.16b, v21.4b[3]
-	WORD $0x4fb7eb6d // sdot v13.4s, v27.16b, v23.4b[3]
-	FLDPQ.P 32(R1), (F24, F25)
-	VUSHR $4, V24.B16, V26.B16
-	VAND V31.B16, V24.B16, V24.B16
-	WORD $0x4fb0eb02 // sdot v2.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb2eb06 // sdot v6.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb4eb0a // sdot v10.4s, v24.16b, v20.4b[3]
-	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
-	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
-	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
-	WORD $0x4fb5eb4a // sdot v10.4s, v26.16b, v21.4b[3]
-	WORD $0x4fb7eb4e // sdot v14.4s, v26.16b, v23.4b[3]
-	VUSHR $4, V25.B16, V27.B16
-	VAND V31.B16, V25.B16, V25.B16
-	WORD $0x4fb0eb23 // sdot v3.4s, v25.16b, v16.4b[3]
-	WORD $0x4fb2eb27 // sdot v7.4s, v25.16b, v18.4b[3]
-	WORD $0x4fb4eb2b // sdot v11.4s, v25.16b, v20.4b[3]
-	WORD $0x4fb6eb2f // sdot v15.4s, v25.16b, v22.4b[3]
-	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
-	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
-	WORD $0x4fb5eb6b // sdot v11.4s, v27.16b, v21.4b[3]
-	WORD $0x4fb7eb6f // sdot v15.4s, v27.16b, v23.4b[3]
-	FLDPQ 32(R2), (F24, F26)
-	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
-	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
-	FLDPQ (R9), (F16, F17)
-	FLDPQ 32(R9), (F18, F19)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V16.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V17.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V18.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V19.S4
-	FSTPQ (F16, F17), (R9)
-	FSTPQ (F18, F19), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F16, F17)
-	FLDPQ 32(R10), (F18, F19)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V16.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V17.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V18.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V19.S4
-	FSTPQ (F16, F17), (R10)
-	FSTPQ (F18, F19), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F16, F17)
-	FLDPQ 32(R11), (F18, F19)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V16.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V17.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V18.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V19.S4
-	FSTPQ (F16, F17), (R11)
-	FSTPQ (F18, F19), 32(R11)
-	ADD $40, R6
-	FLDPQ (R12), (F16, F17)
-	FLDPQ 32(R12), (F18, F19)
-	FMOVS 32(R7), F30
-	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V12.S4, V16.S4
-	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V13.S4, V17.S4
-	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V14.S4, V18.S4
-	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V15.S4, V19.S4
-	FSTPQ (F16, F17), (R12)
-	FSTPQ (F18, F19), 32(R12)
-	ADD $40, R7
-	ADD $64, R1
-	ADD $576, R2
-	SUBS $64, R0
-	BGT loop358
-	RET
-
-// func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ4LongNEON_1(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD $512, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 384(R16), F31
-	FLDPQ 0(R9), (F10, F11)
-	FLDPQ 32(R9), (F12, F13)
-	PCALIGN $16
-loop359:
-	FLDPQ (R4), (F4, F5)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V4.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[0], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V4.S[1], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V4.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[2], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V4.S[3], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	MOVWU 36(R4), R17
-	VDUP R17, V28.S4
-	VADD V28.S4, V0.S4, V0.S4
-	VADD V28.S4, V1.S4, V1.S4
-	VADD V28.S4, V2.S4, V2.S4
-	VADD V28.S4, V3.S4, V3.S4
-	ADD $256, R1
-	FLDPQ 0(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	FLDPQ (R4), (F4, F5)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V4.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[0], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V4.S[1], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V4.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[2], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V4.S[3], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V5.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	MOVWU 36(R4), R17
-	VDUP R17, V28.S4
-	VADD V28.S4, V0.S4, V0.S4
-	VADD V28.S4, V1.S4, V1.S4
-	VADD V28.S4, V2.S4, V2.S4
-	VADD V28.S4, V3.S4, V3.S4
-	ADD $256, R1
-	FLDPQ 32(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	ADD $64, R1
-	ADD $576, R2
-	SUBS $64, R0
-	BGT loop359
-	FSTPQ (F10, F11), 0(R9)
-	FSTPQ (F12, F13), 32(R9)
-	RET
-
-// func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ4LongNEON_2(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
-	ADD $512, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 384(R16), F31
-	PCALIGN $16
-loop360:
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V8.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[0], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V8.S[1], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V8.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[2], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V8.S[3], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V10.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[0], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V10.S[1], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V10.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[2], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V10.S[3], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VADDP V21.S4, V20.S4, V4.S4
-	VADDP V23.S4, V22.S4, V5.S4
-	VADDP V25.S4, V24.S4, V6.S4
-	VADDP V27.S4, V26.S4, V7.S4
-	MOVWU 36(R4), R17
-	VDUP R17, V28.S4
-	VADD V28.S4, V0.S4, V0.S4
-	VADD V28.S4, V1.S4, V1.S4
-	VADD V28.S4, V2.S4, V2.S4
-	VADD V28.S4, V3.S4, V3.S4
-	MOVWU 36(R5), R17
-	VDUP R17, V28.S4
-	VADD V28.S4, V4.S4, V4.S4
-	VADD V28.S4, V5.S4, V5.S4
-	VADD V28.S4, V6.S4, V6.S4
-	VADD V28.S4, V7.S4, V7.S4
-	ADD $256, R1
-	FLDPQ 0(R2), (F12, F14)
-	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
-	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
-	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
-	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FLDPQ (R9), (F8, F9)
-	FLDPQ 32(R9), (F10, F11)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V8.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V9.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V10.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V11.S4
-	FSTPQ (F8, F9), (R9)
-	FSTPQ (F10, F11), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F8, F9)
-	FLDPQ 32(R10), (F10, F11)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V8.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V9.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V10.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V11.S4
-	FSTPQ (F8, F9), (R10)
-	FSTPQ (F10, F11), 32(R10)
-	ADD $40, R5
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V8.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[0], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V8.S[1], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V8.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[2], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V8.S[3], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V9.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VADDP V21.S4, V20.S4, V0.S4
-	VADDP V23.S4, V22.S4, V1.S4
-	VADDP V25.S4, V24.S4, V2.S4
-	VADDP V27.S4, V26.S4, V3.S4
-	MOVD R1, R3
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
-	VEOR V24.B16, V24.B16, V24.B16
-	VEOR V25.B16, V25.B16, V25.B16
-	VEOR V26.B16, V26.B16, V26.B16
-	VEOR V27.B16, V27.B16, V27.B16
-	VDUP V10.S[0], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[0], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V10.S[1], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[1], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V10.S[2], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[2], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VDUP V10.S[3], V30.S4
-	FMOVQ 0(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	VDUP V11.S[3], V18.S4
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b94 // sadalp v20.4s, v28.8h
-	WORD $0x4e606bb5 // sadalp v21.4s, v29.8h
-	FMOVQ 16(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b96 // sadalp v22.4s, v28.8h
-	WORD $0x4e606bb7 // sadalp v23.4s, v29.8h
-	FMOVQ 32(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b98 // sadalp v24.4s, v28.8h
-	WORD $0x4e606bb9 // sadalp v25.4s, v29.8h
-	FMOVQ 48(R3), F16
-	VUSHR $4, V16.B16, V17.B16
-	VAND V31.B16, V16.B16, V16.B16
-	WORD $0x0e3ec21c // smull v28.8h, v16.8b, v30.8b
-	WORD $0x0e32823c // smlal v28.8h, v17.8b, v18.8b
-	WORD $0x4e3ec21d // smull2 v29.8h, v16.16b, v30.16b
-	WORD $0x4e32823d // smlal2 v29.8h, v17.16b, v18.16b
-	WORD $0x4e606b9a // sadalp v26.4s, v28.8h
-	WORD $0x4e606bbb // sadalp v27.4s, v29.8h
-	ADD $64, R3
-	VADDP V21.S4, V20.S4, V4.S4
-	VADDP V23.S4, V22.S4, V5.S4
-	VADDP V25.S4, V24.S4, V6.S4
-	VADDP V27.S4, V26.S4, V7.S4
-	MOVWU 36(R4), R17
-	VDUP R17, V28.S4
-	VADD V28.S4, V0.S4, V0.S4
-	VADD V28.S4, V1.S4, V1.S4
-	VADD V28.S4, V2.S4, V2.S4
-	VADD V28.S4, V3.S4, V3.S4
-	MOVWU 36(R5), R17
-	VDUP R17, V28.S4
-	VADD V28.S4, V4.S4, V4.S4
-	VADD V28.S4, V5.S4, V5.S4
-	VADD V28.S4, V6.S4, V6.S4
-	VADD V28.S4, V7.S4, V7.S4
-	ADD $256, R1
-	FLDPQ 32(R2), (F12, F14)
-	WORD $0x4e2179cf // fcvtl2 v15.4s, v14.8h
-	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
-	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
-	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FLDPQ (R9), (F8, F9)
-	FLDPQ 32(R9), (F10, F11)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V8.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V9.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V10.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V11.S4
-	FSTPQ (F8, F9), (R9)
-	FSTPQ (F10, F11), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F8, F9)
-	FLDPQ 32(R10), (F10, F11)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V8.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V9.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V10.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V11.S4
-	FSTPQ (F8, F9), (R10)
-	FSTPQ (F10, F11), 32(R10)
-	ADD $40, R5
-	ADD $64, R1
-	ADD $576, R2
-	SUBS $64, R0
-	BGT loop360
-	RET
-
-// func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8MixedNEON_1(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD $1024, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 400(R16), F31
-	FLDPQ 0(R9), (F10, F11)
-	FLDPQ 32(R9), (F12, F13)
-	PCALIGN $16
-loop361:
-	FLDPQ (R4), (F4, F5)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f84f0c0 // usdot v0.4s, v6.16b, v4.4b[0]
-	WORD $0x4f84f0e1 // usdot v1.4s, v7.16b, v4.4b[0]
-	WORD $0x4f84f102 // usdot v2.4s, v8.16b, v4.4b[0]
-	WORD $0x4f84f123 // usdot v3.4s, v9.16b, v4.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa4f0c0 // usdot v0.4s, v6.16b, v4.4b[1]
-	WORD $0x4fa4f0e1 // usdot v1.4s, v7.16b, v4.4b[1]
-	WORD $0x4fa4f102 // usdot v2.4s, v8.16b, v4.4b[1]
-	WORD $0x4fa4f123 // usdot v3.4s, v9.16b, v4.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f84f8c0 // usdot v0.4s, v6.16b, v4.4b[2]
-	WORD $0x4f84f8e1 // usdot v1.4s, v7.16b, v4.4b[2]
-	WORD $0x4f84f902 // usdot v2.4s, v8.16b, v4.4b[2]
-	WORD $0x4f84f923 // usdot v3.4s, v9.16b, v4.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa4f8c0 // usdot v0.4s, v6.16b, v4.4b[3]
-	WORD $0x4fa4f8e1 // usdot v1.4s, v7.16b, v4.4b[3]
-	WORD $0x4fa4f902 // usdot v2.4s, v8.16b, v4.4b[3]
-	WORD $0x4fa4f923 // usdot v3.4s, v9.16b, v4.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f85f0c0 // usdot v0.4s, v6.16b, v5.4b[0]
-	WORD $0x4f85f0e1 // usdot v1.4s, v7.16b, v5.4b[0]
-	WORD $0x4f85f102 // usdot v2.4s, v8.16b, v5.4b[0]
-	WORD $0x4f85f123 // usdot v3.4s, v9.16b, v5.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa5f0c0 // usdot v0.4s, v6.16b, v5.4b[1]
-	WORD $0x4fa5f0e1 // usdot v1.4s, v7.16b, v5.4b[1]
-	WORD $0x4fa5f102 // usdot v2.4s, v8.16b, v5.4b[1]
-	WORD $0x4fa5f123 // usdot v3.4s, v9.16b, v5.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f85f8c0 // usdot v0.4s, v6.16b, v5.4b[2]
-	WORD $0x4f85f8e1 // usdot v1.4s, v7.16b, v5.4b[2]
-	WORD $0x4f85f902 // usdot v2.4s, v8.16b, v5.4b[2]
-	WORD $0x4f85f923 // usdot v3.4s, v9.16b, v5.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa5f8c0 // usdot v0.4s, v6.16b, v5.4b[3]
-	WORD $0x4fa5f8e1 // usdot v1.4s, v7.16b, v5.4b[3]
-	WORD $0x4fa5f902 // usdot v2.4s, v8.16b, v5.4b[3]
-	WORD $0x4fa5f923 // usdot v3.4s, v9.16b, v5.4b[3]
-	FLDPQ 0(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	FLDPQ (R4), (F4, F5)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f84f0c0 // usdot v0.4s, v6.16b, v4.4b[0]
-	WORD $0x4f84f0e1 // usdot v1.4s, v7.16b, v4.4b[0]
-	WORD $0x4f84f102 // usdot v2.4s, v8.16b, v4.4b[0]
-	WORD $0x4f84f123 // usdot v3.4s, v9.16b, v4.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa4f0c0 // usdot v0.4s, v6.16b, v4.4b[1]
-	WORD $0x4fa4f0e1 // usdot v1.4s, v7.16b, v4.4b[1]
-	WORD $0x4fa4f102 // usdot v2.4s, v8.16b, v4.4b[1]
-	WORD $0x4fa4f123 // usdot v3.4s, v9.16b, v4.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f84f8c0 // usdot v0.4s, v6.16b, v4.4b[2]
-	WORD $0x4f84f8e1 // usdot v1.4s, v7.16b, v4.4b[2]
-	WORD $0x4f84f902 // usdot v2.4s, v8.16b, v4.4b[2]
-	WORD $0x4f84f923 // usdot v3.4s, v9.16b, v4.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa4f8c0 // usdot v0.4s, v6.16b, v4.4b[3]
-	WORD $0x4fa4f8e1 // usdot v1.4s, v7.16b, v4.4b[3]
-	WORD $0x4fa4f902 // usdot v2.4s, v8.16b, v4.4b[3]
-	WORD $0x4fa4f923 // usdot v3.4s, v9.16b, v4.4b[3]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f85f0c0 // usdot v0.4s, v6.16b, v5.4b[0]
-	WORD $0x4f85f0e1 // usdot v1.4s, v7.16b, v5.4b[0]
-	WORD $0x4f85f102 // usdot v2.4s, v8.16b, v5.4b[0]
-	WORD $0x4f85f123 // usdot v3.4s, v9.16b, v5.4b[0]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa5f0c0 // usdot v0.4s, v6.16b, v5.4b[1]
-	WORD $0x4fa5f0e1 // usdot v1.4s, v7.16b, v5.4b[1]
-	WORD $0x4fa5f102 // usdot v2.4s, v8.16b, v5.4b[1]
-	WORD $0x4fa5f123 // usdot v3.4s, v9.16b, v5.4b[1]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4f85f8c0 // usdot v0.4s, v6.16b, v5.4b[2]
-	WORD $0x4f85f8e1 // usdot v1.4s, v7.16b, v5.4b[2]
-	WORD $0x4f85f902 // usdot v2.4s, v8.16b, v5.4b[2]
-	WORD $0x4f85f923 // usdot v3.4s, v9.16b, v5.4b[2]
-	FLDPQ.P 32(R1), (F6, F7)
-	FLDPQ.P 32(R1), (F8, F9)
-	WORD $0x4fa5f8c0 // usdot v0.4s, v6.16b, v5.4b[3]
-	WORD $0x4fa5f8e1 // usdot v1.4s, v7.16b, v5.4b[3]
-	WORD $0x4fa5f902 // usdot v2.4s, v8.16b, v5.4b[3]
-	WORD $0x4fa5f923 // usdot v3.4s, v9.16b, v5.4b[3]
-	FLDPQ 32(R2), (F6, F8)
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e90dd // fmul v29.4s, v6.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V10.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e90fd // fmul v29.4s, v7.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V11.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e911d // fmul v29.4s, v8.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V12.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e913d // fmul v29.4s, v9.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V13.S4
-	ADD $40, R4
-	ADD $64, R1
-	ADD $1088, R2
-	SUBS $64, R0
-	BGT loop361
-	FSTPQ (F10, F11), 0(R9)
-	FSTPQ (F12, F13), 32(R9)
-	RET
-
-// func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8MixedNEON_2(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
 	FLDPQ 0(R9), (F16, F17)
 	FLDPQ 32(R9), (F18, F19)
-	FLDPQ 0(R10), (F20, F21)
-	FLDPQ 32(R10), (F22, F23)
 	PCALIGN $16
-loop362:
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
+loop358:
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 32(R4), (F10, F11)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVWU 68(R4), R17
 	VDUP R17, V4.S4
 	VDUP R17, V5.S4
 	VDUP R17, V6.S4
@@ -17037,42 +15660,35 @@ loop362:
 	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
 	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
 	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FMOVS 32(R4), F30
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
 	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
 	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
 	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V19.S4
-	ADD $40, R4
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V20.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V21.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V22.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V23.S4
-	ADD $40, R5
-	FLDPQ (R4), (F8, F9)
-	FLDPQ (R5), (F10, F11)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
+	ADD $72, R4
+	FLDPQ 0(R4), (F8, F9)
+	FLDPQ 32(R4), (F10, F11)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVWU 68(R4), R17
 	VDUP R17, V4.S4
 	VDUP R17, V5.S4
 	VDUP R17, V6.S4
@@ -17162,46 +15778,38 @@ loop362:
 	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
 	WORD $0x4e21798d // fcvtl2 v13.4s, v12.8h
 	WORD $0x0e21798c // fcvtl v12.4s, v12.4h
-	FMOVS 32(R4), F30
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
 	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
 	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
 	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V19.S4
-	ADD $40, R4
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e919d // fmul v29.4s, v12.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V20.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e91bd // fmul v29.4s, v13.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V21.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e91dd // fmul v29.4s, v14.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V22.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e91fd // fmul v29.4s, v15.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V23.S4
-	ADD $40, R5
+	ADD $72, R4
 	ADD $64, R1
 	ADD $1088, R2
 	SUBS $64, R0
-	BGT loop362
+	BGT loop358
 	FSTPQ (F16, F17), 0(R9)
 	FSTPQ (F18, F19), 32(R9)
-	FSTPQ (F20, F21), 0(R10)
-	FSTPQ (F22, F23), 32(R10)
 	RET
 
-// func panelQ8MixedNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8MixedNEON_3(SB), NOSPLIT, $0-48
+// func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelQ8MixedNEON_2(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -17210,436 +15818,29 @@ TEXT ·panelQ8MixedNEON_3(SB), NOSPLIT, $0-48
 	MOVD ldy+40(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
-	ADD R13, R5, R6
-	ADD R14, R10, R11
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
 	PCALIGN $16
-loop363:
-	FLDPQ (R4), (F12, F13)
-	FLDPQ (R5), (F14, F15)
-	FLDPQ (R6), (F16, F17)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
+loop359:
+	FLDPQ 0(R4), (F16, F17)
+	FLDPQ 32(R4), (F18, F19)
+	FLDPQ 0(R5), (F20, F21)
+	FLDPQ 32(R5), (F22, F23)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVWU 68(R4), R17
 	VDUP R17, V4.S4
 	VDUP R17, V5.S4
 	VDUP R17, V6.S4
 	VDUP R17, V7.S4
-	MOVWU 36(R6), R17
-	VDUP R17, V8.S4
-	VDUP R17, V9.S4
-	VDUP R17, V10.S4
-	VDUP R17, V11.S4
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8cf240 // usdot v0.4s, v18.16b, v12.4b[0]
-	WORD $0x4f8ef244 // usdot v4.4s, v18.16b, v14.4b[0]
-	WORD $0x4f90f248 // usdot v8.4s, v18.16b, v16.4b[0]
-	WORD $0x4f8cf261 // usdot v1.4s, v19.16b, v12.4b[0]
-	WORD $0x4f8ef265 // usdot v5.4s, v19.16b, v14.4b[0]
-	WORD $0x4f90f269 // usdot v9.4s, v19.16b, v16.4b[0]
-	WORD $0x4f8cf282 // usdot v2.4s, v20.16b, v12.4b[0]
-	WORD $0x4f8ef286 // usdot v6.4s, v20.16b, v14.4b[0]
-	WORD $0x4f90f28a // usdot v10.4s, v20.16b, v16.4b[0]
-	WORD $0x4f8cf2a3 // usdot v3.4s, v21.16b, v12.4b[0]
-	WORD $0x4f8ef2a7 // usdot v7.4s, v21.16b, v14.4b[0]
-	WORD $0x4f90f2ab // usdot v11.4s, v21.16b, v16.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4facf240 // usdot v0.4s, v18.16b, v12.4b[1]
-	WORD $0x4faef244 // usdot v4.4s, v18.16b, v14.4b[1]
-	WORD $0x4fb0f248 // usdot v8.4s, v18.16b, v16.4b[1]
-	WORD $0x4facf261 // usdot v1.4s, v19.16b, v12.4b[1]
-	WORD $0x4faef265 // usdot v5.4s, v19.16b, v14.4b[1]
-	WORD $0x4fb0f269 // usdot v9.4s, v19.16b, v16.4b[1]
-	WORD $0x4facf282 // usdot v2.4s, v20.16b, v12.4b[1]
-	WORD $0x4faef286 // usdot v6.4s, v20.16b, v14.4b[1]
-	WORD $0x4fb0f28a // usdot v10.4s, v20.16b, v16.4b[1]
-	WORD $0x4facf2a3 // usdot v3.4s, v21.16b, v12.4b[1]
-	WORD $0x4faef2a7 // usdot v7.4s, v21.16b, v14.4b[1]
-	WORD $0x4fb0f2ab // usdot v11.4s, v21.16b, v16.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8cfa40 // usdot v0.4s, v18.16b, v12.4b[2]
-	WORD $0x4f8efa44 // usdot v4.4s, v18.16b, v14.4b[2]
-	WORD $0x4f90fa48 // usdot v8.4s, v18.16b, v16.4b[2]
-	WORD $0x4f8cfa61 // usdot v1.4s, v19.16b, v12.4b[2]
-	WORD $0x4f8efa65 // usdot v5.4s, v19.16b, v14.4b[2]
-	WORD $0x4f90fa69 // usdot v9.4s, v19.16b, v16.4b[2]
-	WORD $0x4f8cfa82 // usdot v2.4s, v20.16b, v12.4b[2]
-	WORD $0x4f8efa86 // usdot v6.4s, v20.16b, v14.4b[2]
-	WORD $0x4f90fa8a // usdot v10.4s, v20.16b, v16.4b[2]
-	WORD $0x4f8cfaa3 // usdot v3.4s, v21.16b, v12.4b[2]
-	WORD $0x4f8efaa7 // usdot v7.4s, v21.16b, v14.4b[2]
-	WORD $0x4f90faab // usdot v11.4s, v21.16b, v16.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4facfa40 // usdot v0.4s, v18.16b, v12.4b[3]
-	WORD $0x4faefa44 // usdot v4.4s, v18.16b, v14.4b[3]
-	WORD $0x4fb0fa48 // usdot v8.4s, v18.16b, v16.4b[3]
-	WORD $0x4facfa61 // usdot v1.4s, v19.16b, v12.4b[3]
-	WORD $0x4faefa65 // usdot v5.4s, v19.16b, v14.4b[3]
-	WORD $0x4fb0fa69 // usdot v9.4s, v19.16b, v16.4b[3]
-	WORD $0x4facfa82 // usdot v2.4s, v20.16b, v12.4b[3]
-	WORD $0x4faefa86 // usdot v6.4s, v20.16b, v14.4b[3]
-	WORD $0x4fb0fa8a // usdot v10.4s, v20.16b, v16.4b[3]
-	WORD $0x4facfaa3 // usdot v3.4s, v21.16b, v12.4b[3]
-	WORD $0x4faefaa7 // usdot v7.4s, v21.16b, v14.4b[3]
-	WORD $0x4fb0faab // usdot v11.4s, v21.16b, v16.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8df240 // usdot v0.4s, v18.16b, v13.4b[0]
-	WORD $0x4f8ff244 // usdot v4.4s, v18.16b, v15.4b[0]
-	WORD $0x4f91f248 // usdot v8.4s, v18.16b, v17.4b[0]
-	WORD $0x4f8df261 // usdot v1.4s, v19.16b, v13.4b[0]
-	WORD $0x4f8ff265 // usdot v5.4s, v19.16b, v15.4b[0]
-	WORD $0x4f91f269 // usdot v9.4s, v19.16b, v17.4b[0]
-	WORD $0x4f8df282 // usdot v2.4s, v20.16b, v13.4b[0]
-	WORD $0x4f8ff286 // usdot v6.4s, v20.16b, v15.4b[0]
-	WORD $0x4f91f28a // usdot v10.4s, v20.16b, v17.4b[0]
-	WORD $0x4f8df2a3 // usdot v3.4s, v21.16b, v13.4b[0]
-	WORD $0x4f8ff2a7 // usdot v7.4s, v21.16b, v15.4b[0]
-	WORD $0x4f91f2ab // usdot v11.4s, v21.16b, v17.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4fadf240 // usdot v0.4s, v18.16b, v13.4b[1]
-	WORD $0x4faff244 // usdot v4.4s, v18.16b, v15.4b[1]
-	WORD $0x4fb1f248 // usdot v8.4s, v18.16b, v17.4b[1]
-	WORD $0x4fadf261 // usdot v1.4s, v19.16b, v13.4b[1]
-	WORD $0x4faff265 // usdot v5.4s, v19.16b, v15.4b[1]
-	WORD $0x4fb1f269 // usdot v9.4s, v19.16b, v17.4b[1]
-	WORD $0x4fadf282 // usdot v2.4s, v20.16b, v13.4b[1]
-	WORD $0x4faff286 // usdot v6.4s, v20.16b, v15.4b[1]
-	WORD $0x4fb1f28a // usdot v10.4s, v20.16b, v17.4b[1]
-	WORD $0x4fadf2a3 // usdot v3.4s, v21.16b, v13.4b[1]
-	WORD $0x4faff2a7 // usdot v7.4s, v21.16b, v15.4b[1]
-	WORD $0x4fb1f2ab // usdot v11.4s, v21.16b, v17.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8dfa40 // usdot v0.4s, v18.16b, v13.4b[2]
-	WORD $0x4f8ffa44 // usdot v4.4s, v18.16b, v15.4b[2]
-	WORD $0x4f91fa48 // usdot v8.4s, v18.16b, v17.4b[2]
-	WORD $0x4f8dfa61 // usdot v1.4s, v19.16b, v13.4b[2]
-	WORD $0x4f8ffa65 // usdot v5.4s, v19.16b, v15.4b[2]
-	WORD $0x4f91fa69 // usdot v9.4s, v19.16b, v17.4b[2]
-	WORD $0x4f8dfa82 // usdot v2.4s, v20.16b, v13.4b[2]
-	WORD $0x4f8ffa86 // usdot v6.4s, v20.16b, v15.4b[2]
-	WORD $0x4f91fa8a // usdot v10.4s, v20.16b, v17.4b[2]
-	WORD $0x4f8dfaa3 // usdot v3.4s, v21.16b, v13.4b[2]
-	WORD $0x4f8ffaa7 // usdot v7.4s, v21.16b, v15.4b[2]
-	WORD $0x4f91faab // usdot v11.4s, v21.16b, v17.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4fadfa40 // usdot v0.4s, v18.16b, v13.4b[3]
-	WORD $0x4faffa44 // usdot v4.4s, v18.16b, v15.4b[3]
-	WORD $0x4fb1fa48 // usdot v8.4s, v18.16b, v17.4b[3]
-	WORD $0x4fadfa61 // usdot v1.4s, v19.16b, v13.4b[3]
-	WORD $0x4faffa65 // usdot v5.4s, v19.16b, v15.4b[3]
-	WORD $0x4fb1fa69 // usdot v9.4s, v19.16b, v17.4b[3]
-	WORD $0x4fadfa82 // usdot v2.4s, v20.16b, v13.4b[3]
-	WORD $0x4faffa86 // usdot v6.4s, v20.16b, v15.4b[3]
-	WORD $0x4fb1fa8a // usdot v10.4s, v20.16b, v17.4b[3]
-	WORD $0x4fadfaa3 // usdot v3.4s, v21.16b, v13.4b[3]
-	WORD $0x4faffaa7 // usdot v7.4s, v21.16b, v15.4b[3]
-	WORD $0x4fb1faab // usdot v11.4s, v21.16b, v17.4b[3]
-	FLDPQ 0(R2), (F18, F20)
-	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
-	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
-	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
-	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
-	FLDPQ (R9), (F12, F13)
-	FLDPQ 32(R9), (F14, F15)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V12.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V13.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V14.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V15.S4
-	FSTPQ (F12, F13), (R9)
-	FSTPQ (F14, F15), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F12, F13)
-	FLDPQ 32(R10), (F14, F15)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V12.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V13.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V14.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V15.S4
-	FSTPQ (F12, F13), (R10)
-	FSTPQ (F14, F15), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F12, F13)
-	FLDPQ 32(R11), (F14, F15)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V12.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V13.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V14.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V15.S4
-	FSTPQ (F12, F13), (R11)
-	FSTPQ (F14, F15), 32(R11)
-	ADD $40, R6
-	FLDPQ (R4), (F12, F13)
-	FLDPQ (R5), (F14, F15)
-	FLDPQ (R6), (F16, F17)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
-	VDUP R17, V4.S4
-	VDUP R17, V5.S4
-	VDUP R17, V6.S4
-	VDUP R17, V7.S4
-	MOVWU 36(R6), R17
-	VDUP R17, V8.S4
-	VDUP R17, V9.S4
-	VDUP R17, V10.S4
-	VDUP R17, V11.S4
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8cf240 // usdot v0.4s, v18.16b, v12.4b[0]
-	WORD $0x4f8ef244 // usdot v4.4s, v18.16b, v14.4b[0]
-	WORD $0x4f90f248 // usdot v8.4s, v18.16b, v16.4b[0]
-	WORD $0x4f8cf261 // usdot v1.4s, v19.16b, v12.4b[0]
-	WORD $0x4f8ef265 // usdot v5.4s, v19.16b, v14.4b[0]
-	WORD $0x4f90f269 // usdot v9.4s, v19.16b, v16.4b[0]
-	WORD $0x4f8cf282 // usdot v2.4s, v20.16b, v12.4b[0]
-	WORD $0x4f8ef286 // usdot v6.4s, v20.16b, v14.4b[0]
-	WORD $0x4f90f28a // usdot v10.4s, v20.16b, v16.4b[0]
-	WORD $0x4f8cf2a3 // usdot v3.4s, v21.16b, v12.4b[0]
-	WORD $0x4f8ef2a7 // usdot v7.4s, v21.16b, v14.4b[0]
-	WORD $0x4f90f2ab // usdot v11.4s, v21.16b, v16.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4facf240 // usdot v0.4s, v18.16b, v12.4b[1]
-	WORD $0x4faef244 // usdot v4.4s, v18.16b, v14.4b[1]
-	WORD $0x4fb0f248 // usdot v8.4s, v18.16b, v16.4b[1]
-	WORD $0x4facf261 // usdot v1.4s, v19.16b, v12.4b[1]
-	WORD $0x4faef265 // usdot v5.4s, v19.16b, v14.4b[1]
-	WORD $0x4fb0f269 // usdot v9.4s, v19.16b, v16.4b[1]
-	WORD $0x4facf282 // usdot v2.4s, v20.16b, v12.4b[1]
-	WORD $0x4faef286 // usdot v6.4s, v20.16b, v14.4b[1]
-	WORD $0x4fb0f28a // usdot v10.4s, v20.16b, v16.4b[1]
-	WORD $0x4facf2a3 // usdot v3.4s, v21.16b, v12.4b[1]
-	WORD $0x4faef2a7 // usdot v7.4s, v21.16b, v14.4b[1]
-	WORD $0x4fb0f2ab // usdot v11.4s, v21.16b, v16.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8cfa40 // usdot v0.4s, v18.16b, v12.4b[2]
-	WORD $0x4f8efa44 // usdot v4.4s, v18.16b, v14.4b[2]
-	WORD $0x4f90fa48 // usdot v8.4s, v18.16b, v16.4b[2]
-	WORD $0x4f8cfa61 // usdot v1.4s, v19.16b, v12.4b[2]
-	WORD $0x4f8efa65 // usdot v5.4s, v19.16b, v14.4b[2]
-	WORD $0x4f90fa69 // usdot v9.4s, v19.16b, v16.4b[2]
-	WORD $0x4f8cfa82 // usdot v2.4s, v20.16b, v12.4b[2]
-	WORD $0x4f8efa86 // usdot v6.4s, v20.16b, v14.4b[2]
-	WORD $0x4f90fa8a // usdot v10.4s, v20.16b, v16.4b[2]
-	WORD $0x4f8cfaa3 // usdot v3.4s, v21.16b, v12.4b[2]
-	WORD $0x4f8efaa7 // usdot v7.4s, v21.16b, v14.4b[2]
-	WORD $0x4f90faab // usdot v11.4s, v21.16b, v16.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4facfa40 // usdot v0.4s, v18.16b, v12.4b[3]
-	WORD $0x4faefa44 // usdot v4.4s, v18.16b, v14.4b[3]
-	WORD $0x4fb0fa48 // usdot v8.4s, v18.16b, v16.4b[3]
-	WORD $0x4facfa61 // usdot v1.4s, v19.16b, v12.4b[3]
-	WORD $0x4faefa65 // usdot v5.4s, v19.16b, v14.4b[3]
-	WORD $0x4fb0fa69 // usdot v9.4s, v19.16b, v16.4b[3]
-	WORD $0x4facfa82 // usdot v2.4s, v20.16b, v12.4b[3]
-	WORD $0x4faefa86 // usdot v6.4s, v20.16b, v14.4b[3]
-	WORD $0x4fb0fa8a // usdot v10.4s, v20.16b, v16.4b[3]
-	WORD $0x4facfaa3 // usdot v3.4s, v21.16b, v12.4b[3]
-	WORD $0x4faefaa7 // usdot v7.4s, v21.16b, v14.4b[3]
-	WORD $0x4fb0faab // usdot v11.4s, v21.16b, v16.4b[3]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8df240 // usdot v0.4s, v18.16b, v13.4b[0]
-	WORD $0x4f8ff244 // usdot v4.4s, v18.16b, v15.4b[0]
-	WORD $0x4f91f248 // usdot v8.4s, v18.16b, v17.4b[0]
-	WORD $0x4f8df261 // usdot v1.4s, v19.16b, v13.4b[0]
-	WORD $0x4f8ff265 // usdot v5.4s, v19.16b, v15.4b[0]
-	WORD $0x4f91f269 // usdot v9.4s, v19.16b, v17.4b[0]
-	WORD $0x4f8df282 // usdot v2.4s, v20.16b, v13.4b[0]
-	WORD $0x4f8ff286 // usdot v6.4s, v20.16b, v15.4b[0]
-	WORD $0x4f91f28a // usdot v10.4s, v20.16b, v17.4b[0]
-	WORD $0x4f8df2a3 // usdot v3.4s, v21.16b, v13.4b[0]
-	WORD $0x4f8ff2a7 // usdot v7.4s, v21.16b, v15.4b[0]
-	WORD $0x4f91f2ab // usdot v11.4s, v21.16b, v17.4b[0]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4fadf240 // usdot v0.4s, v18.16b, v13.4b[1]
-	WORD $0x4faff244 // usdot v4.4s, v18.16b, v15.4b[1]
-	WORD $0x4fb1f248 // usdot v8.4s, v18.16b, v17.4b[1]
-	WORD $0x4fadf261 // usdot v1.4s, v19.16b, v13.4b[1]
-	WORD $0x4faff265 // usdot v5.4s, v19.16b, v15.4b[1]
-	WORD $0x4fb1f269 // usdot v9.4s, v19.16b, v17.4b[1]
-	WORD $0x4fadf282 // usdot v2.4s, v20.16b, v13.4b[1]
-	WORD $0x4faff286 // usdot v6.4s, v20.16b, v15.4b[1]
-	WORD $0x4fb1f28a // usdot v10.4s, v20.16b, v17.4b[1]
-	WORD $0x4fadf2a3 // usdot v3.4s, v21.16b, v13.4b[1]
-	WORD $0x4faff2a7 // usdot v7.4s, v21.16b, v15.4b[1]
-	WORD $0x4fb1f2ab // usdot v11.4s, v21.16b, v17.4b[1]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4f8dfa40 // usdot v0.4s, v18.16b, v13.4b[2]
-	WORD $0x4f8ffa44 // usdot v4.4s, v18.16b, v15.4b[2]
-	WORD $0x4f91fa48 // usdot v8.4s, v18.16b, v17.4b[2]
-	WORD $0x4f8dfa61 // usdot v1.4s, v19.16b, v13.4b[2]
-	WORD $0x4f8ffa65 // usdot v5.4s, v19.16b, v15.4b[2]
-	WORD $0x4f91fa69 // usdot v9.4s, v19.16b, v17.4b[2]
-	WORD $0x4f8dfa82 // usdot v2.4s, v20.16b, v13.4b[2]
-	WORD $0x4f8ffa86 // usdot v6.4s, v20.16b, v15.4b[2]
-	WORD $0x4f91fa8a // usdot v10.4s, v20.16b, v17.4b[2]
-	WORD $0x4f8dfaa3 // usdot v3.4s, v21.16b, v13.4b[2]
-	WORD $0x4f8ffaa7 // usdot v7.4s, v21.16b, v15.4b[2]
-	WORD $0x4f91faab // usdot v11.4s, v21.16b, v17.4b[2]
-	FLDPQ.P 32(R1), (F18, F19)
-	FLDPQ.P 32(R1), (F20, F21)
-	WORD $0x4fadfa40 // usdot v0.4s, v18.16b, v13.4b[3]
-	WORD $0x4faffa44 // usdot v4.4s, v18.16b, v15.4b[3]
-	WORD $0x4fb1fa48 // usdot v8.4s, v18.16b, v17.4b[3]
-	WORD $0x4fadfa61 // usdot v1.4s, v19.16b, v13.4b[3]
-	WORD $0x4faffa65 // usdot v5.4s, v19.16b, v15.4b[3]
-	WORD $0x4fb1fa69 // usdot v9.4s, v19.16b, v17.4b[3]
-	WORD $0x4fadfa82 // usdot v2.4s, v20.16b, v13.4b[3]
-	WORD $0x4faffa86 // usdot v6.4s, v20.16b, v15.4b[3]
-	WORD $0x4fb1fa8a // usdot v10.4s, v20.16b, v17.4b[3]
-	WORD $0x4fadfaa3 // usdot v3.4s, v21.16b, v13.4b[3]
-	WORD $0x4faffaa7 // usdot v7.4s, v21.16b, v15.4b[3]
-	WORD $0x4fb1faab // usdot v11.4s, v21.16b, v17.4b[3]
-	FLDPQ 32(R2), (F18, F20)
-	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
-	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
-	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
-	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
-	FLDPQ (R9), (F12, F13)
-	FLDPQ 32(R9), (F14, F15)
-	FMOVS 32(R4), F30
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V0.S4, V12.S4
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V1.S4, V13.S4
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V2.S4, V14.S4
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V3.S4, V15.S4
-	FSTPQ (F12, F13), (R9)
-	FSTPQ (F14, F15), 32(R9)
-	ADD $40, R4
-	FLDPQ (R10), (F12, F13)
-	FLDPQ 32(R10), (F14, F15)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V12.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V13.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V14.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V15.S4
-	FSTPQ (F12, F13), (R10)
-	FSTPQ (F14, F15), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F12, F13)
-	FLDPQ 32(R11), (F14, F15)
-	FMOVS 32(R6), F30
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x4f9e925d // fmul v29.4s, v18.4s, v30.s[0]
-	VFMLA V29.S4, V8.S4, V12.S4
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x4f9e927d // fmul v29.4s, v19.4s, v30.s[0]
-	VFMLA V29.S4, V9.S4, V13.S4
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x4f9e929d // fmul v29.4s, v20.4s, v30.s[0]
-	VFMLA V29.S4, V10.S4, V14.S4
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x4f9e92bd // fmul v29.4s, v21.4s, v30.s[0]
-	VFMLA V29.S4, V11.S4, V15.S4
-	FSTPQ (F12, F13), (R11)
-	FSTPQ (F14, F15), 32(R11)
-	ADD $40, R6
-	ADD $64, R1
-	ADD $1088, R2
-	SUBS $64, R0
-	BGT loop363
-	RET
-
-// func panelQ8MixedNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelQ8MixedNEON_4(SB), NOSPLIT, $0-48
-	MOVD k+0(FP), R0
-	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
-	ADD R13, R4, R5
-	ADD R14, R9, R10
-	ADD R13, R5, R6
-	ADD R14, R10, R11
-	ADD R13, R6, R7
-	ADD R14, R11, R12
-	ADD $1024, R1, R2
-	MOVD $constants<>(SB), R16
-	FMOVQ 400(R16), F31
-	PCALIGN $16
-loop364:
-	FLDPQ (R4), (F16, F17)
-	FLDPQ (R5), (F18, F19)
-	FLDPQ (R6), (F20, F21)
-	FLDPQ (R7), (F22, F23)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
-	VDUP R17, V4.S4
-	VDUP R17, V5.S4
-	VDUP R17, V6.S4
-	VDUP R17, V7.S4
-	MOVWU 36(R6), R17
-	VDUP R17, V8.S4
-	VDUP R17, V9.S4
-	VDUP R17, V10.S4
-	VDUP R17, V11.S4
-	MOVWU 36(R7), R17
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVWU 68(R5), R17
 	VDUP R17, V12.S4
 	VDUP R17, V13.S4
 	VDUP R17, V14.S4
@@ -17795,96 +15996,74 @@ loop364:
 	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
 	FLDPQ (R9), (F16, F17)
 	FLDPQ 32(R9), (F18, F19)
-	FMOVS 32(R4), F30
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
 	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
 	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
 	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V19.S4
 	FSTPQ (F16, F17), (R9)
 	FSTPQ (F18, F19), 32(R9)
-	ADD $40, R4
+	ADD $72, R4
 	FLDPQ (R10), (F16, F17)
 	FLDPQ 32(R10), (F18, F19)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V16.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V17.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V18.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V19.S4
-	FSTPQ (F16, F17), (R10)
-	FSTPQ (F18, F19), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F16, F17)
-	FLDPQ 32(R11), (F18, F19)
-	FMOVS 32(R6), F30
+	FMOVS 64(R5), F30
+	VSHL $8, V8.S4, V8.S4
+	VADD V12.S4, V8.S4, V8.S4
 	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
 	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
 	VFMLA V29.S4, V8.S4, V16.S4
+	VSHL $8, V9.S4, V9.S4
+	VADD V13.S4, V9.S4, V9.S4
 	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
 	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
 	VFMLA V29.S4, V9.S4, V17.S4
+	VSHL $8, V10.S4, V10.S4
+	VADD V14.S4, V10.S4, V10.S4
 	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
 	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
 	VFMLA V29.S4, V10.S4, V18.S4
+	VSHL $8, V11.S4, V11.S4
+	VADD V15.S4, V11.S4, V11.S4
 	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
 	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
 	VFMLA V29.S4, V11.S4, V19.S4
-	FSTPQ (F16, F17), (R11)
-	FSTPQ (F18, F19), 32(R11)
-	ADD $40, R6
-	FLDPQ (R12), (F16, F17)
-	FLDPQ 32(R12), (F18, F19)
-	FMOVS 32(R7), F30
-	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V12.S4, V16.S4
-	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V13.S4, V17.S4
-	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V14.S4, V18.S4
-	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V15.S4, V19.S4
-	FSTPQ (F16, F17), (R12)
-	FSTPQ (F18, F19), 32(R12)
-	ADD $40, R7
-	FLDPQ (R4), (F16, F17)
-	FLDPQ (R5), (F18, F19)
-	FLDPQ (R6), (F20, F21)
-	FLDPQ (R7), (F22, F23)
-	MOVWU 36(R4), R17
-	VDUP R17, V0.S4
-	VDUP R17, V1.S4
-	VDUP R17, V2.S4
-	VDUP R17, V3.S4
-	MOVWU 36(R5), R17
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $72, R5
+	FLDPQ 0(R4), (F16, F17)
+	FLDPQ 32(R4), (F18, F19)
+	FLDPQ 0(R5), (F20, F21)
+	FLDPQ 32(R5), (F22, F23)
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVWU 68(R4), R17
 	VDUP R17, V4.S4
 	VDUP R17, V5.S4
 	VDUP R17, V6.S4
 	VDUP R17, V7.S4
-	MOVWU 36(R6), R17
-	VDUP R17, V8.S4
-	VDUP R17, V9.S4
-	VDUP R17, V10.S4
-	VDUP R17, V11.S4
-	MOVWU 36(R7), R17
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVWU 68(R5), R17
 	VDUP R17, V12.S4
 	VDUP R17, V13.S4
 	VDUP R17, V14.S4
@@ -18040,84 +16219,64 @@ loop364:
 	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
 	FLDPQ (R9), (F16, F17)
 	FLDPQ 32(R9), (F18, F19)
-	FMOVS 32(R4), F30
+	FMOVS 64(R4), F30
+	VSHL $8, V0.S4, V0.S4
+	VADD V4.S4, V0.S4, V0.S4
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
 	VFMLA V29.S4, V0.S4, V16.S4
+	VSHL $8, V1.S4, V1.S4
+	VADD V5.S4, V1.S4, V1.S4
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
 	VFMLA V29.S4, V1.S4, V17.S4
+	VSHL $8, V2.S4, V2.S4
+	VADD V6.S4, V2.S4, V2.S4
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
 	VFMLA V29.S4, V2.S4, V18.S4
+	VSHL $8, V3.S4, V3.S4
+	VADD V7.S4, V3.S4, V3.S4
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
 	VFMLA V29.S4, V3.S4, V19.S4
 	FSTPQ (F16, F17), (R9)
 	FSTPQ (F18, F19), 32(R9)
-	ADD $40, R4
+	ADD $72, R4
 	FLDPQ (R10), (F16, F17)
 	FLDPQ 32(R10), (F18, F19)
-	FMOVS 32(R5), F30
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V4.S4, V16.S4
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V5.S4, V17.S4
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V6.S4, V18.S4
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V7.S4, V19.S4
-	FSTPQ (F16, F17), (R10)
-	FSTPQ (F18, F19), 32(R10)
-	ADD $40, R5
-	FLDPQ (R11), (F16, F17)
-	FLDPQ 32(R11), (F18, F19)
-	FMOVS 32(R6), F30
+	FMOVS 64(R5), F30
+	VSHL $8, V8.S4, V8.S4
+	VADD V12.S4, V8.S4, V8.S4
 	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
 	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
 	VFMLA V29.S4, V8.S4, V16.S4
+	VSHL $8, V9.S4, V9.S4
+	VADD V13.S4, V9.S4, V9.S4
 	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
 	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
 	VFMLA V29.S4, V9.S4, V17.S4
+	VSHL $8, V10.S4, V10.S4
+	VADD V14.S4, V10.S4, V10.S4
 	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
 	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
 	VFMLA V29.S4, V10.S4, V18.S4
+	VSHL $8, V11.S4, V11.S4
+	VADD V15.S4, V11.S4, V11.S4
 	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
 	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
 	VFMLA V29.S4, V11.S4, V19.S4
-	FSTPQ (F16, F17), (R11)
-	FSTPQ (F18, F19), 32(R11)
-	ADD $40, R6
-	FLDPQ (R12), (F16, F17)
-	FLDPQ 32(R12), (F18, F19)
-	FMOVS 32(R7), F30
-	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
-	WORD $0x4f9e931d // fmul v29.4s, v24.4s, v30.s[0]
-	VFMLA V29.S4, V12.S4, V16.S4
-	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
-	WORD $0x4f9e933d // fmul v29.4s, v25.4s, v30.s[0]
-	VFMLA V29.S4, V13.S4, V17.S4
-	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
-	WORD $0x4f9e935d // fmul v29.4s, v26.4s, v30.s[0]
-	VFMLA V29.S4, V14.S4, V18.S4
-	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
-	WORD $0x4f9e937d // fmul v29.4s, v27.4s, v30.s[0]
-	VFMLA V29.S4, V15.S4, V19.S4
-	FSTPQ (F16, F17), (R12)
-	FSTPQ (F18, F19), 32(R12)
-	ADD $40, R7
+	FSTPQ (F16, F17), (R10)
+	FSTPQ (F18, F19), 32(R10)
+	ADD $72, R5
 	ADD $64, R1
 	ADD $1088, R2
 	SUBS $64, R0
-	BGT loop364
+	BGT loop359
 	RET
 
-// func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-48
+// func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -18131,7 +16290,7 @@ TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-48
 	FLDPQ 64(R9), (F4, F5)
 	FLDPQ 96(R9), (F6, F7)
 	PCALIGN $16
-loop365:
+loop360:
 	FMOVQ.P 16(R4), F9
 	VSHL $16, V9.S4, V8.S4
 	VAND V31.B16, V9.B16, V9.B16
@@ -18297,15 +16456,15 @@ loop365:
 	WORD $0x4fa919a7 // fmla v7.4s, v13.4s, v9.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop365
+	BGT loop360
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 64(R9)
 	FSTPQ (F6, F7), 96(R9)
 	RET
 
-// func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-48
+// func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -18325,7 +16484,7 @@ TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-48
 	FLDPQ 64(R10), (F12, F13)
 	FLDPQ 96(R10), (F14, F15)
 	PCALIGN $16
-loop366:
+loop361:
 	FMOVQ.P 16(R4), F17
 	VSHL $16, V17.S4, V16.S4
 	VAND V31.B16, V17.B16, V17.B16
@@ -18558,7 +16717,7 @@ loop366:
 	WORD $0x4fb31aef // fmla v15.4s, v23.4s, v19.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop366
+	BGT loop361
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 64(R9)
@@ -18569,8 +16728,8 @@ loop366:
 	FSTPQ (F14, F15), 96(R10)
 	RET
 
-// func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-48
+// func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -18590,7 +16749,7 @@ TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-48
 	FLDPQ 0(R11), (F8, F9)
 	FLDPQ 32(R11), (F10, F11)
 	PCALIGN $16
-loop367:
+loop362:
 	FMOVQ.P 16(R4), F13
 	VSHL $16, V13.S4, V12.S4
 	VAND V31.B16, V13.B16, V13.B16
@@ -18746,7 +16905,7 @@ loop367:
 	WORD $0x4fb11aab // fmla v11.4s, v21.4s, v17.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop367
+	BGT loop362
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 0(R10)
@@ -18773,7 +16932,7 @@ loop367:
 	FLDPQ 96(R11), (F10, F11)
 	ADD $64, R1
 	PCALIGN $16
-loop368:
+loop363:
 	FMOVQ.P 16(R4), F13
 	VSHL $16, V13.S4, V12.S4
 	VAND V31.B16, V13.B16, V13.B16
@@ -18929,7 +17088,7 @@ loop368:
 	WORD $0x4fb11aab // fmla v11.4s, v21.4s, v17.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop368
+	BGT loop363
 	FSTPQ (F0, F1), 64(R9)
 	FSTPQ (F2, F3), 96(R9)
 	FSTPQ (F4, F5), 64(R10)
@@ -18938,8 +17097,8 @@ loop368:
 	FSTPQ (F10, F11), 96(R11)
 	RET
 
-// func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
-TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-48
+// func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-56
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
 	MOVD x+16(FP), R4
@@ -18963,7 +17122,7 @@ TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-48
 	FLDPQ 0(R12), (F12, F13)
 	FLDPQ 32(R12), (F14, F15)
 	PCALIGN $16
-loop369:
+loop364:
 	FMOVQ.P 16(R4), F17
 	VSHL $16, V17.S4, V16.S4
 	VAND V31.B16, V17.B16, V17.B16
@@ -19154,7 +17313,7 @@ loop369:
 	WORD $0x4fb71b6f // fmla v15.4s, v27.4s, v23.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop369
+	BGT loop364
 	FSTPQ (F0, F1), 0(R9)
 	FSTPQ (F2, F3), 32(R9)
 	FSTPQ (F4, F5), 0(R10)
@@ -19187,7 +17346,7 @@ loop369:
 	FLDPQ 96(R12), (F14, F15)
 	ADD $64, R1
 	PCALIGN $16
-loop370:
+loop365:
 	FMOVQ.P 16(R4), F17
 	VSHL $16, V17.S4, V16.S4
 	VAND V31.B16, V17.B16, V17.B16
@@ -19378,7 +17537,7 @@ loop370:
 	WORD $0x4fb71b6f // fmla v15.4s, v27.4s, v23.s[3]
 	ADD $512, R1
 	SUBS $8, R0
-	BGT loop370
+	BGT loop365
 	FSTPQ (F0, F1), 64(R9)
 	FSTPQ (F2, F3), 96(R9)
 	FSTPQ (F4, F5), 64(R10)
@@ -19389,18 +17548,17 @@ loop370:
 	FSTPQ (F14, F15), 96(R12)
 	RET
 
-// func quantizeRowNEON(dst *byte, x *float32, groups, shift int)
-TEXT ·quantizeRowNEON(SB), NOSPLIT, $0-32
+// func quantizeRowNEON(dst *byte, x *float32, groups int)
+TEXT ·quantizeRowNEON(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD groups+16(FP), R2
-	MOVD shift+24(FP), R3
 	MOVD $constants<>(SB), R16
 	VEOR V28.B16, V28.B16, V28.B16
 	FMOVQ 432(R16), F29
 	FMOVQ 448(R16), F30
 	FMOVQ 464(R16), F31
-loop371:
+loop366:
 	FLDPQ.P 32(R1), (F0, F1)
 	FLDPQ.P 32(R1), (F2, F3)
 	FLDPQ.P 32(R1), (F4, F5)
@@ -19422,12 +17580,12 @@ loop371:
 	WORD $0x4ea96508 // smax v8.4s, v8.4s, v9.4s
 	WORD $0x4eb0a910 // smaxv s16, v8.4s
 	FDIVS F16, F31, F17
-	FMULS F16, F30, F18
-	FSUBS F18, F18, F19
-	FADDS F19, F18, F18
+	FMULS F16, F30, F21
+	FSUBS F21, F21, F19
+	FADDS F19, F21, F21
 	FCMPS F29, F16
 	FCSELS MI, F28, F17, F17
-	FCSELS MI, F28, F18, F18
+	FCSELS MI, F28, F21, F21
 	WORD $0x4f919000 // fmul v0.4s, v0.4s, v17.s[0]
 	WORD $0x4e21a800 // fcvtns v0.4s, v0.4s
 	WORD $0x4f919021 // fmul v1.4s, v1.4s, v17.s[0]
@@ -19453,7 +17611,7 @@ loop371:
 	VADD V8.S4, V10.S4, V8.S4
 	WORD $0x4eb1b908 // addv s8, v8.4s
 	FMOVS F8, R4
-	LSLW R3, R4, R4
+	LSLW $3, R4, R4
 	NEGW R4, R4
 	VUZP1 V1.H8, V0.H8, V8.H8
 	VUZP1 V3.H8, V2.H8, V9.H8
@@ -19461,70 +17619,99 @@ loop371:
 	VUZP1 V7.H8, V6.H8, V11.H8
 	VUZP1 V9.B16, V8.B16, V16.B16
 	VUZP1 V11.B16, V10.B16, V17.B16
-	FSTPQ (F16, F17), (R0)
-	FMOVS F18, 32(R0)
+	FSTPQ (F16, F17), 0(R0)
+	FMOVS F21, 32(R0)
 	MOVW R4, 36(R0)
 	ADD $40, R0
 	SUBS $1, R2
-	BNE loop371
+	BNE loop366
 	RET
 
-// func residualRowNEON(dst, x *float32, act *byte, groups int)
-TEXT ·residualRowNEON(SB), NOSPLIT, $0-32
+// func quantizeDigitsNEON(dst *byte, x *float32, groups int)
+TEXT ·quantizeDigitsNEON(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
-	MOVD act+16(FP), R2
-	MOVD groups+24(FP), R3
-loop372:
-	FLDPQ (R2), (F16, F17)
-	FMOVS 32(R2), F18
-	FLDPQ.P 32(R1), (F8, F9)
-	FLDPQ.P 32(R1), (F10, F11)
-	FLDPQ.P 32(R1), (F12, F13)
-	FLDPQ.P 32(R1), (F14, F15)
-	WORD $0x0f08a614 // sxtl v20.8h, v16.8b
-	WORD $0x0f08a636 // sxtl v22.8h, v17.8b
-	WORD $0x4f08a615 // sxtl2 v21.8h, v16.16b
-	WORD $0x4f08a637 // sxtl2 v23.8h, v17.16b
-	WORD $0x0f10a680 // sxtl v0.4s, v20.4h
-	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x4f929000 // fmul v0.4s, v0.4s, v18.s[0]
-	WORD $0x4ea0d500 // fsub v0.4s, v8.4s, v0.4s
-	WORD $0x4f10a681 // sxtl2 v1.4s, v20.8h
-	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x4f929021 // fmul v1.4s, v1.4s, v18.s[0]
-	WORD $0x4ea1d521 // fsub v1.4s, v9.4s, v1.4s
-	WORD $0x0f10a6a2 // sxtl v2.4s, v21.4h
-	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x4f929042 // fmul v2.4s, v2.4s, v18.s[0]
-	WORD $0x4ea2d542 // fsub v2.4s, v10.4s, v2.4s
-	WORD $0x4f10a6a3 // sxtl2 v3.4s, v21.8h
-	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x4f929063 // fmul v3.4s, v3.4s, v18.s[0]
-	WORD $0x4ea3d563 // fsub v3.4s, v11.4s, v3.4s
-	WORD $0x0f10a6c4 // sxtl v4.4s, v22.4h
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x4f929084 // fmul v4.4s, v4.4s, v18.s[0]
-	WORD $0x4ea4d584 // fsub v4.4s, v12.4s, v4.4s
-	WORD $0x4f10a6c5 // sxtl2 v5.4s, v22.8h
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x4f9290a5 // fmul v5.4s, v5.4s, v18.s[0]
-	WORD $0x4ea5d5a5 // fsub v5.4s, v13.4s, v5.4s
-	WORD $0x0f10a6e6 // sxtl v6.4s, v23.4h
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x4f9290c6 // fmul v6.4s, v6.4s, v18.s[0]
-	WORD $0x4ea6d5c6 // fsub v6.4s, v14.4s, v6.4s
-	WORD $0x4f10a6e7 // sxtl2 v7.4s, v23.8h
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x4f9290e7 // fmul v7.4s, v7.4s, v18.s[0]
-	WORD $0x4ea7d5e7 // fsub v7.4s, v15.4s, v7.4s
-	FSTPQ.P (F0, F1), 32(R0)
-	FSTPQ.P (F2, F3), 32(R0)
-	FSTPQ.P (F4, F5), 32(R0)
-	FSTPQ.P (F6, F7), 32(R0)
-	ADD $40, R2
-	SUBS $1, R3
-	BNE loop372
+	MOVD groups+16(FP), R2
+	MOVD $constants<>(SB), R16
+	VEOR V28.B16, V28.B16, V28.B16
+	FMOVQ 432(R16), F29
+	FMOVQ 480(R16), F30
+	FMOVQ 496(R16), F31
+loop367:
+	FLDPQ.P 32(R1), (F0, F1)
+	FLDPQ.P 32(R1), (F2, F3)
+	FLDPQ.P 32(R1), (F4, F5)
+	FLDPQ.P 32(R1), (F6, F7)
+	WORD $0x4ea0f808 // fabs v8.4s, v0.4s
+	WORD $0x4ea0f829 // fabs v9.4s, v1.4s
+	WORD $0x4ea0f84a // fabs v10.4s, v2.4s
+	WORD $0x4ea0f86b // fabs v11.4s, v3.4s
+	WORD $0x4ea0f88c // fabs v12.4s, v4.4s
+	WORD $0x4ea0f8ad // fabs v13.4s, v5.4s
+	WORD $0x4ea0f8ce // fabs v14.4s, v6.4s
+	WORD $0x4ea0f8ef // fabs v15.4s, v7.4s
+	WORD $0x4eac6508 // smax v8.4s, v8.4s, v12.4s
+	WORD $0x4ead6529 // smax v9.4s, v9.4s, v13.4s
+	WORD $0x4eae654a // smax v10.4s, v10.4s, v14.4s
+	WORD $0x4eaf656b // smax v11.4s, v11.4s, v15.4s
+	WORD $0x4eaa6508 // smax v8.4s, v8.4s, v10.4s
+	WORD $0x4eab6529 // smax v9.4s, v9.4s, v11.4s
+	WORD $0x4ea96508 // smax v8.4s, v8.4s, v9.4s
+	WORD $0x4eb0a910 // smaxv s16, v8.4s
+	FDIVS F16, F31, F17
+	FMULS F16, F30, F21
+	FSUBS F21, F21, F19
+	FADDS F19, F21, F21
+	FCMPS F29, F16
+	FCSELS MI, F28, F17, F17
+	FCSELS MI, F28, F21, F21
+	WORD $0x4f919000 // fmul v0.4s, v0.4s, v17.s[0]
+	WORD $0x4e21a800 // fcvtns v0.4s, v0.4s
+	WORD $0x4f919021 // fmul v1.4s, v1.4s, v17.s[0]
+	WORD $0x4e21a821 // fcvtns v1.4s, v1.4s
+	WORD $0x4f919042 // fmul v2.4s, v2.4s, v17.s[0]
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f919063 // fmul v3.4s, v3.4s, v17.s[0]
+	WORD $0x4e21a863 // fcvtns v3.4s, v3.4s
+	WORD $0x4f919084 // fmul v4.4s, v4.4s, v17.s[0]
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4f9190a5 // fmul v5.4s, v5.4s, v17.s[0]
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4f9190c6 // fmul v6.4s, v6.4s, v17.s[0]
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4f9190e7 // fmul v7.4s, v7.4s, v17.s[0]
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	VADD V0.S4, V4.S4, V8.S4
+	VADD V1.S4, V5.S4, V9.S4
+	VADD V2.S4, V6.S4, V10.S4
+	VADD V3.S4, V7.S4, V11.S4
+	VADD V8.S4, V9.S4, V8.S4
+	VADD V10.S4, V11.S4, V10.S4
+	VADD V8.S4, V10.S4, V8.S4
+	WORD $0x4eb1b908 // addv s8, v8.4s
+	FMOVS F8, R4
+	LSLW $7, R4, R4
+	NEGW R4, R4
+	VUZP1 V1.H8, V0.H8, V8.H8
+	VUZP1 V3.H8, V2.H8, V9.H8
+	VUZP1 V5.H8, V4.H8, V10.H8
+	VUZP1 V7.H8, V6.H8, V11.H8
+	VUZP1 V9.B16, V8.B16, V16.B16
+	VUZP1 V11.B16, V10.B16, V17.B16
+	FSTPQ (F16, F17), 32(R0)
+	FMOVQ 512(R16), F20
+	VADD V20.H8, V8.H8, V8.H8
+	VADD V20.H8, V9.H8, V9.H8
+	VADD V20.H8, V10.H8, V10.H8
+	VADD V20.H8, V11.H8, V11.H8
+	VUZP2 V9.B16, V8.B16, V16.B16
+	VUZP2 V11.B16, V10.B16, V17.B16
+	FSTPQ (F16, F17), 0(R0)
+	FMOVS F21, 64(R0)
+	MOVW R4, 68(R0)
+	ADD $72, R0
+	SUBS $1, R2
+	BNE loop367
 	RET
 
 // func brainRowNEON(dst *byte, x *float32, n int)
@@ -19533,10 +17720,10 @@ TEXT ·brainRowNEON(SB), NOSPLIT, $0-24
 	MOVD x+8(FP), R1
 	MOVD n+16(FP), R2
 	MOVD $constants<>(SB), R16
-	FMOVQ 480(R16), F29
-	FMOVQ 496(R16), F30
-	FMOVQ 512(R16), F31
-loop373:
+	FMOVQ 528(R16), F29
+	FMOVQ 544(R16), F30
+	FMOVQ 560(R16), F31
+loop368:
 	FLDPQ.P 32(R1), (F0, F1)
 	FLDPQ.P 32(R1), (F2, F3)
 	WORD $0x4e20e404 // fcmeq v4.4s, v0.4s, v0.4s
@@ -19568,7 +17755,7 @@ loop373:
 	FSTPQ (F16, F17), (R0)
 	ADD $32, R0
 	SUBS $16, R2
-	BGT loop373
+	BGT loop368
 	RET
 
 // func peakDot8DotNEON(n int)
@@ -19606,7 +17793,7 @@ TEXT ·peakDot8DotNEON(SB), NOSPLIT, $0-8
 	VEOR V30.B16, V30.B16, V30.B16
 	VEOR V31.B16, V31.B16, V31.B16
 	MOVD n+0(FP), R8
-loop374:
+loop369:
 	WORD $0x4f99e300 // sdot v0.4s, v24.16b, v25.4b[0]
 	WORD $0x4f99e301 // sdot v1.4s, v24.16b, v25.4b[0]
 	WORD $0x4f99e302 // sdot v2.4s, v24.16b, v25.4b[0]
@@ -19632,7 +17819,7 @@ loop374:
 	WORD $0x4f99e316 // sdot v22.4s, v24.16b, v25.4b[0]
 	WORD $0x4f99e317 // sdot v23.4s, v24.16b, v25.4b[0]
 	SUBS $1, R8
-	BNE loop374
+	BNE loop369
 	RET
 
 // func peakDot4DotNEON(n int)
@@ -19670,7 +17857,7 @@ TEXT ·peakDot4DotNEON(SB), NOSPLIT, $0-8
 	VEOR V30.B16, V30.B16, V30.B16
 	VEOR V31.B16, V31.B16, V31.B16
 	MOVD n+0(FP), R8
-loop375:
+loop370:
 	VUSHR $4, V16.B16, V21.B16
 	VAND V17.B16, V16.B16, V20.B16
 	WORD $0x4f92e280 // sdot v0.4s, v20.16b, v18.4b[0]
@@ -19712,7 +17899,7 @@ loop375:
 	WORD $0x4f92e34e // sdot v14.4s, v26.16b, v18.4b[0]
 	WORD $0x4f92e36f // sdot v15.4s, v27.16b, v18.4b[0]
 	SUBS $1, R8
-	BNE loop375
+	BNE loop370
 	RET
 
 // func peakDot8LongNEON(n int)
@@ -19750,7 +17937,7 @@ TEXT ·peakDot8LongNEON(SB), NOSPLIT, $0-8
 	VEOR V30.B16, V30.B16, V30.B16
 	VEOR V31.B16, V31.B16, V31.B16
 	MOVD n+0(FP), R8
-loop376:
+loop371:
 	WORD $0x0e3ec390 // smull v16.8h, v28.8b, v30.8b
 	WORD $0x0e3e83b0 // smlal v16.8h, v29.8b, v30.8b
 	WORD $0x4e3ec391 // smull2 v17.8h, v28.16b, v30.16b
@@ -19776,7 +17963,7 @@ loop376:
 	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
 	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
 	SUBS $1, R8
-	BNE loop376
+	BNE loop371
 	RET
 
 // func peakDot4LongNEON(n int)
@@ -19814,7 +18001,7 @@ TEXT ·peakDot4LongNEON(SB), NOSPLIT, $0-8
 	VEOR V30.B16, V30.B16, V30.B16
 	VEOR V31.B16, V31.B16, V31.B16
 	MOVD n+0(FP), R8
-loop377:
+loop372:
 	VUSHR $4, V31.B16, V29.B16
 	VAND V30.B16, V31.B16, V28.B16
 	WORD $0x0e3ec390 // smull v16.8h, v28.8b, v30.8b
@@ -19848,18 +18035,18 @@ loop377:
 	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
 	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
 	SUBS $1, R8
-	BNE loop377
+	BNE loop372
 	RET
 
 // func toHalfNEON(dst *uint16, x *float32, n int)
 TEXT ·toHalfNEON(SB), NOSPLIT, $0-24
 	MOVD $constants<>(SB), R16
-	FMOVQ 528(R16), F30
-	FMOVQ 544(R16), F31
+	FMOVQ 576(R16), F30
+	FMOVQ 592(R16), F31
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD n+16(FP), R2
-loop378:
+loop373:
 	FLDPQ.P 32(R1), (F0, F1)
 	FLDPQ.P 32(R1), (F2, F3)
 	WORD $0x4ebef400 // fmin v0.4s, v0.4s, v30.4s
@@ -19876,7 +18063,7 @@ loop378:
 	WORD $0x4e216869 // fcvtn2 v9.8h, v3.4s
 	FSTPQ.P (F8, F9), 32(R0)
 	SUBS $16, R2
-	BGT loop378
+	BGT loop373
 	RET
 
 // func fromHalfNEON(dst *float32, x *uint16, n int)
@@ -19884,7 +18071,7 @@ TEXT ·fromHalfNEON(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD n+16(FP), R2
-loop379:
+loop374:
 	FLDPQ.P 32(R1), (F8, F9)
 	WORD $0x0e217900 // fcvtl v0.4s, v8.4h
 	WORD $0x4e217901 // fcvtl2 v1.4s, v8.8h
@@ -19893,5 +18080,5 @@ loop379:
 	FSTPQ.P (F0, F1), 32(R0)
 	FSTPQ.P (F2, F3), 32(R0)
 	SUBS $16, R2
-	BGT loop379
+	BGT loop374
 	RET

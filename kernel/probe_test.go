@@ -21,7 +21,7 @@ func TestDotPeak(t *testing.T) {
 			for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
 				at := time.Now()
 				for range 20 {
-					active.narrow[f].panel(y, 16, p.Data, x, ldx, rows, k)
+					active.narrow[f].panel(y, 16, p.Data, x, ldx, rows, k, 0)
 				}
 				best = min(best, time.Since(at)/20)
 			}

@@ -9,78 +9,17 @@ import (
 
 // narrow is how a level multiplies with one format.
 type narrow struct {
-	rows int // of x that one pass over a panel serves
+	rows      int // of x that one pass over a panel serves
+	fetchFrom int // fewest rows for which fetching ahead pays
 	// panel adds to y (rows, width of the format), row stride ldy, the products of k columns of the panel w and the rows of x, ldx bytes
 	// apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it may be cut anywhere between groups.
-	panel func(y []float32, ldy int, w, x []byte, ldx, rows, k int)
+	// It may fetch weights ahead bytes before their use, beyond the panel too.
+	panel func(y []float32, ldy int, w, x []byte, ldx, rows, k, ahead int)
 	// activations writes one row of x, whose length is a multiple of 64, as panel reads it.
 	activations func(dst []byte, x []float32)
 }
 
-// A row of activations is, for bf16, the numbers rounded to bf16; for Q8 and Q4 groups of 32 numbers: 32 bytes q = round(x·127/max|x|), the
-// scale max|x|/127 as float32, and the int32 -Σq·bias, with the bias of the weights, 128 or 8. A group below 2⁻¹⁰⁰ counts as zero.
-// A NaN or an Inf makes the scale, and so the row's products, NaN. For Q8 a row of x is two of activations: see digits.
-const (
-	quantGroupBytes = 40
-	scaleAt         = 32
-	offsetAt        = 36
-	quantTiny       = 0x1p-100
-)
-
-// activationBytes is the size of a row of k activations.
-func (f PanelFormat) activationBytes(k int) int {
-	if f == BF16 {
-		return 2 * k
-	}
-	return k / quantGroupLen * quantGroupBytes
-}
-
-// shift is the binary logarithm of the bias.
-func (f PanelFormat) shift() int {
-	if f == Q8 {
-		return 7
-	}
-	return 3
-}
-
-func brainRowPortable(dst []byte, x []float32) {
-	for i, v := range x {
-		h := floatToBrain(v)
-		dst[2*i], dst[2*i+1] = byte(h), byte(h>>8)
-	}
-}
-
-func quantizeRowPortable(shift int) func(dst []byte, x []float32) {
-	return func(dst []byte, x []float32) {
-		for ; len(x) > 0; x, dst = x[quantGroupLen:], dst[quantGroupBytes:] {
-			var top uint32 // the order of magnitudes is that of their bits, NaN last
-			for _, v := range x[:quantGroupLen] {
-				top = max(top, math.Float32bits(v)&0x7fffffff)
-			}
-			largest := math.Float32frombits(top)
-			inverse, scale := 127/largest, largest*float32(1.0/127)
-			switch {
-			case !(largest <= math.MaxFloat32):
-				inverse, scale = 0, float32(math.NaN())
-			case largest < quantTiny:
-				inverse, scale = 0, 0
-			}
-			sum := int32(0)
-			for i, v := range x[:quantGroupLen] {
-				q := int32(0)
-				if inverse != 0 {
-					q = int32(math.RoundToEven(float64(v * inverse)))
-				}
-				sum += q
-				dst[i] = byte(q)
-			}
-			putLE32(dst[scaleAt:], math.Float32bits(scale))
-			putLE32(dst[offsetAt:], uint32(-sum<<shift))
-		}
-	}
-}
-
-func panelBF16Portable(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
+func panelBF16Portable(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
 	for i := range rows {
 		for c := range PanelWidth {
 			sum := y[i*ldy+c]
@@ -92,19 +31,20 @@ func panelBF16Portable(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
 	}
 }
 
-// panelQuantPortable is the panel kernel of Q8 and Q4 in terms of weight, which returns column c of a half superblock's row r with its bias.
-func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32) func(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
+// panelQuantPortable is the panel kernel of Q8 and Q4 in terms of weight, which returns column c of a half superblock's row r with its bias, and of
+// value, which returns a group's integer c.
+func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32, value func(a []byte, c int) int32) func(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
 	block := f.block()
-	return func(y []float32, ldy int, w, x []byte, ldx, rows, k int) {
+	return func(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
 		for i := range rows {
 			for g := range k / quantGroupLen {
-				b, a := w[g/2*block:][:block], x[i*ldx+g*quantGroupBytes:]
+				b, a := w[g/2*block:][:block], x[i*ldx+g*f.groupBytes():]
 				half := b[g%2*(block-64)/2:]
-				scale := math.Float32frombits(le32(a[scaleAt:]))
+				scale := math.Float32frombits(le32(a[f.scaleAt():]))
 				for r := range 16 {
-					sum := int32(le32(a[offsetAt:]))
+					sum := int32(le32(a[f.offsetAt():]))
 					for c := range quantGroupLen {
-						sum += weight(half, r, c) * int32(int8(a[c]))
+						sum += weight(half, r, c) * value(a, c)
 					}
 					both := halfToFloat(le16(b[block-64+g%2*32+2*r:])) * scale
 					y[i*ldy+r] = multiplyAdd(float32(sum), both, y[i*ldy+r])
@@ -121,9 +61,9 @@ func weightQ4(half []byte, r, c int) int32 {
 }
 
 var narrowPortable = [panelFormats]narrow{
-	BF16: {1, panelBF16Portable, brainRowPortable},
-	Q8:   {1, panelQuantPortable(Q8, weightQ8), quantizeRowPortable(7)},
-	Q4:   {1, panelQuantPortable(Q4, weightQ4), quantizeRowPortable(3)},
+	BF16: {1, 0, panelBF16Portable, brainRowPortable},
+	Q8:   {1, 0, panelQuantPortable(Q8, weightQ8, wordOf), quantizeRowPortable(Q8, mostQ8, putWord)},
+	Q4:   {1, 0, panelQuantPortable(Q4, weightQ4, byteOf), quantizeRowPortable(Q4, mostQ4, putByte)},
 }
 
 // Mul sets y (rows,N) = x (rows,K)·Wᵀ, with row strides ldy and ldx, over all cores where that pays. x is rounded to bf16, or in groups of
@@ -186,18 +126,19 @@ const (
 	quantWork    = 1 << 19   // multiply-adds from which several rows are
 	chunkBytes   = 128 << 10 // weights of a chunk of a large product
 	fewRows      = 16        // up to this many rows the weights are read from memory once, in order
+	fetchAhead   = 4096      // bytes from the weights in use to those that are fetched
 	rowBlock     = 256       // rows whose activations of one block of columns stay in L2
 	panelsNearby = 8         // panels that few rows go through for one block of columns
 )
 
-// columnBlock is the number of columns for which weights, or the activations of few rows, stay in L1.
-func (f PanelFormat) columnBlock(once bool) int {
+// columnBlock is the number of columns for which weights stay in L1, or the activations of few rows that go through a panel once.
+func (f PanelFormat) columnBlock(rows int, once bool) int {
 	switch {
 	case f == BF16 && once:
 		return 1024
 	case f == BF16:
 		return 256
-	case once:
+	case once && rows*f.activationBytes(2048) <= 20<<10:
 		return 2048
 	}
 	return 1024
@@ -212,7 +153,7 @@ type quantJob struct {
 	x              []float32
 	ldx, rows, k   int
 	cols           int    // k, padded
-	act            []byte // activations: rows, or digits of rows
+	act            []byte // activations
 	ldact          int    // bytes from one row of them to the next
 	panels, chunks int
 	run, prepareOn func(i int)
@@ -243,7 +184,7 @@ func (j *quantJob) start(products []QuantProduct, x []float32, ldx, rows int) {
 	if j.ldact/cacheLine%2 == 0 {
 		j.ldact += cacheLine // an odd number of lines, so that rows spread over the cache
 	}
-	at := j.ldact / 4 * rows * j.format.Digits()
+	at := j.ldact / 4 * rows
 	j.actStore = grow(j.actStore, at+len(products)*rows*width)
 	j.act = bytesOf(j.actStore[:at])
 	j.parts, j.panels = j.parts[:0], 0
@@ -276,16 +217,16 @@ func (j *quantJob) prepare() {
 }
 
 func (j *quantJob) prepareRows(lo, hi int) {
-	whole, digits := j.k/superblock*superblock, j.format.Digits()
+	whole := j.k / superblock * superblock
 	for r := lo; r < hi; r++ {
-		x, act := j.x[r*j.ldx:][:j.k], j.act[r*digits*j.ldact:]
+		x, act := j.x[r*j.ldx:][:j.k], j.act[r*j.ldact:]
 		if whole > 0 {
-			j.prepareRow(act, x[:whole])
+			j.activations(act, x[:whole])
 		}
 		if whole < j.k {
 			buffer := tails.get()
 			clear(buffer[copy(buffer[:], x[whole:]):])
-			j.prepareRow(act[j.format.activationBytes(whole):], buffer[:])
+			j.activations(act[j.format.activationBytes(whole):], buffer[:])
 			tails.put(buffer)
 		}
 	}
@@ -306,12 +247,8 @@ func (j *quantJob) products(lo, hi int) {
 
 // part computes the columns of panels lo…hi of one matrix.
 func (j *quantJob) part(m *quantPart, lo, hi int) {
-	if j.format.Digits() > 1 {
-		j.finePart(m, lo, hi)
-		return
-	}
 	width := j.format.width()
-	nearby, step := m.panels, j.format.columnBlock(j.rows <= j.narrow.rows)
+	nearby, step := m.panels, j.format.columnBlock(j.rows, j.rows <= j.narrow.rows)
 	if j.rows <= fewRows {
 		nearby = panelsNearby
 	}
@@ -347,8 +284,19 @@ func (j *quantJob) block(m *quantPart, q, r, rows, k, n int) {
 	w := m.Data[(q*j.cols+k)/superblock*size:][:n/superblock*size]
 	for i := 0; i < rows; i += j.narrow.rows {
 		x := j.act[(r+i)*j.ldact+j.format.activationBytes(k):]
-		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n)
+		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n, j.ahead(i, rows))
 	}
+}
+
+// ahead is the distance at which the rows from i on fetch weights: the first of a pass over a panel bring it, and the others find it near.
+func (j *quantJob) ahead(i, rows int) int {
+	if i > 0 || rows < j.fetchFrom {
+		return 0
+	}
+	if j.format == BF16 {
+		return fetchAhead / 2
+	}
+	return fetchAhead
 }
 
 // bytesOf returns the memory of x.

@@ -609,144 +609,144 @@ func conv1DGrad4AVX512(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *
 func ssdStepAVX512(a *ssdArgs)
 
 //go:noescape
-func panelQ8AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelQ8AVX512 runs the kernel for n ≤ 8 rows.
-func panelQ8AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelQ8AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ8AVX512_1(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ8AVX512_2(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelQ8AVX512_3(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelQ8AVX512_4(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_4(k, w, x, ldx, y, ldy, ahead)
 	case 5:
-		panelQ8AVX512_5(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_5(k, w, x, ldx, y, ldy, ahead)
 	case 6:
-		panelQ8AVX512_6(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_6(k, w, x, ldx, y, ldy, ahead)
 	case 7:
-		panelQ8AVX512_7(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_7(k, w, x, ldx, y, ldy, ahead)
 	case 8:
-		panelQ8AVX512_8(k, w, x, ldx, y, ldy)
+		panelQ8AVX512_8(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelQ4AVX512 runs the kernel for n ≤ 8 rows.
-func panelQ4AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelQ4AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ4AVX512_1(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ4AVX512_2(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelQ4AVX512_3(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelQ4AVX512_4(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_4(k, w, x, ldx, y, ldy, ahead)
 	case 5:
-		panelQ4AVX512_5(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_5(k, w, x, ldx, y, ldy, ahead)
 	case 6:
-		panelQ4AVX512_6(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_6(k, w, x, ldx, y, ldy, ahead)
 	case 7:
-		panelQ4AVX512_7(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_7(k, w, x, ldx, y, ldy, ahead)
 	case 8:
-		panelQ4AVX512_8(k, w, x, ldx, y, ldy)
+		panelQ4AVX512_8(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelBF16AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelBF16AVX512 runs the kernel for n ≤ 8 rows.
-func panelBF16AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelBF16AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelBF16AVX512_1(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelBF16AVX512_2(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelBF16AVX512_3(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelBF16AVX512_4(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_4(k, w, x, ldx, y, ldy, ahead)
 	case 5:
-		panelBF16AVX512_5(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_5(k, w, x, ldx, y, ldy, ahead)
 	case 6:
-		panelBF16AVX512_6(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_6(k, w, x, ldx, y, ldy, ahead)
 	case 7:
-		panelBF16AVX512_7(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_7(k, w, x, ldx, y, ldy, ahead)
 	case 8:
-		panelBF16AVX512_8(k, w, x, ldx, y, ldy)
+		panelBF16AVX512_8(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
@@ -1094,105 +1094,110 @@ func conv1DGrad4AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *fl
 func ssdStepAVX2(a *ssdArgs)
 
 //go:noescape
-func panelQ8AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelQ8AVX2 runs the kernel for n ≤ 4 rows.
-func panelQ8AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelQ8AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ8AVX2_1(k, w, x, ldx, y, ldy)
+		panelQ8AVX2_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ8AVX2_2(k, w, x, ldx, y, ldy)
+		panelQ8AVX2_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelQ8AVX2_3(k, w, x, ldx, y, ldy)
+		panelQ8AVX2_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelQ8AVX2_4(k, w, x, ldx, y, ldy)
+		panelQ8AVX2_4(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelQ4AVX2 runs the kernel for n ≤ 4 rows.
-func panelQ4AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelQ4AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ4AVX2_1(k, w, x, ldx, y, ldy)
+		panelQ4AVX2_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ4AVX2_2(k, w, x, ldx, y, ldy)
+		panelQ4AVX2_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelQ4AVX2_3(k, w, x, ldx, y, ldy)
+		panelQ4AVX2_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelQ4AVX2_4(k, w, x, ldx, y, ldy)
+		panelQ4AVX2_4(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelBF16AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelBF16AVX2 runs the kernel for n ≤ 4 rows.
-func panelBF16AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelBF16AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelBF16AVX2_1(k, w, x, ldx, y, ldy)
+		panelBF16AVX2_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelBF16AVX2_2(k, w, x, ldx, y, ldy)
+		panelBF16AVX2_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelBF16AVX2_3(k, w, x, ldx, y, ldy)
+		panelBF16AVX2_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelBF16AVX2_4(k, w, x, ldx, y, ldy)
+		panelBF16AVX2_4(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
-// quantizeRowAVX2 writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift
+// quantizeRowAVX2 writes groups of 32 of x as 32 bytes q, their scale and -8·Σq
 //
 //go:noescape
-func quantizeRowAVX2(dst *byte, x *float32, groups, shift int)
+func quantizeRowAVX2(dst *byte, x *float32, groups int)
 
-// residualRowAVX2 sets groups of 32 of dst to x less the numbers that act stands for
+// quantizeWordsAVX2 writes groups of 32 of x as 16 bits q each, their scale and -128·Σq
 //
 //go:noescape
-func residualRowAVX2(dst, x *float32, act *byte, groups int)
+func quantizeWordsAVX2(dst *byte, x *float32, groups int)
+
+// quantizeDigitsAVX2 writes groups of 32 of x as 16 bits q each, their scale and -128·Σq
+//
+//go:noescape
+func quantizeDigitsAVX2(dst *byte, x *float32, groups int)
 
 // brainRowAVX2 sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16
 //
 //go:noescape
 func brainRowAVX2(dst *byte, x *float32, n int)
 
-// peakDot8AVX2 runs n turns of 8 times 4 products in each of 8 lanes, weights of 2 vectors for 4 rows
+// peakDot8AVX2 runs n turns of 8 times 4 products, of 16 bits of activations, in each of 8 lanes, weights of 2 vectors for 4 rows
 //
 //go:noescape
 func peakDot8AVX2(n int)

@@ -294,162 +294,137 @@ func conv1DGrad4NEON(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *fl
 func ssdStepNEON(a *ssdArgs)
 
 //go:noescape
-func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
-//go:noescape
-func panelQ8DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
-
-//go:noescape
-func panelQ8DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
-
-// panelQ8DotNEON runs the kernel for n ≤ 4 rows.
-func panelQ8DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+// panelQ8DotNEON runs the kernel for n ≤ 2 rows.
+func panelQ8DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ8DotNEON_1(k, w, x, ldx, y, ldy)
+		panelQ8DotNEON_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ8DotNEON_2(k, w, x, ldx, y, ldy)
-	case 3:
-		panelQ8DotNEON_3(k, w, x, ldx, y, ldy)
-	case 4:
-		panelQ8DotNEON_4(k, w, x, ldx, y, ldy)
+		panelQ8DotNEON_2(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
-//go:noescape
-func panelQ8LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
-
-// panelQ8LongNEON runs the kernel for n ≤ 2 rows.
-func panelQ8LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+// panelQ8LongNEON runs the kernel for n ≤ 1 rows.
+func panelQ8LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ8LongNEON_1(k, w, x, ldx, y, ldy)
-	case 2:
-		panelQ8LongNEON_2(k, w, x, ldx, y, ldy)
+		panelQ8LongNEON_1(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelQ4DotNEON runs the kernel for n ≤ 4 rows.
-func panelQ4DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelQ4DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ4DotNEON_1(k, w, x, ldx, y, ldy)
+		panelQ4DotNEON_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ4DotNEON_2(k, w, x, ldx, y, ldy)
+		panelQ4DotNEON_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelQ4DotNEON_3(k, w, x, ldx, y, ldy)
+		panelQ4DotNEON_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelQ4DotNEON_4(k, w, x, ldx, y, ldy)
+		panelQ4DotNEON_4(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelQ4LongNEON runs the kernel for n ≤ 2 rows.
-func panelQ4LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelQ4LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ4LongNEON_1(k, w, x, ldx, y, ldy)
+		panelQ4LongNEON_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ4LongNEON_2(k, w, x, ldx, y, ldy)
+		panelQ4LongNEON_2(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
-//go:noescape
-func panelQ8MixedNEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
-
-//go:noescape
-func panelQ8MixedNEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
-
-// panelQ8MixedNEON runs the kernel for n ≤ 4 rows.
-func panelQ8MixedNEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+// panelQ8MixedNEON runs the kernel for n ≤ 2 rows.
+func panelQ8MixedNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelQ8MixedNEON_1(k, w, x, ldx, y, ldy)
+		panelQ8MixedNEON_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelQ8MixedNEON_2(k, w, x, ldx, y, ldy)
-	case 3:
-		panelQ8MixedNEON_3(k, w, x, ldx, y, ldy)
-	case 4:
-		panelQ8MixedNEON_4(k, w, x, ldx, y, ldy)
+		panelQ8MixedNEON_2(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
-func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy int)
+func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 // panelBF16NEON runs the kernel for n ≤ 4 rows.
-func panelBF16NEON(n, k int, w, x *byte, ldx int, y *float32, ldy int) {
+func panelBF16NEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
 	switch n {
 	case 1:
-		panelBF16NEON_1(k, w, x, ldx, y, ldy)
+		panelBF16NEON_1(k, w, x, ldx, y, ldy, ahead)
 	case 2:
-		panelBF16NEON_2(k, w, x, ldx, y, ldy)
+		panelBF16NEON_2(k, w, x, ldx, y, ldy, ahead)
 	case 3:
-		panelBF16NEON_3(k, w, x, ldx, y, ldy)
+		panelBF16NEON_3(k, w, x, ldx, y, ldy, ahead)
 	case 4:
-		panelBF16NEON_4(k, w, x, ldx, y, ldy)
+		panelBF16NEON_4(k, w, x, ldx, y, ldy, ahead)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
-// quantizeRowNEON writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift
+// quantizeRowNEON writes groups of 32 of x as 32 bytes q, their scale and -8·Σq
 //
 //go:noescape
-func quantizeRowNEON(dst *byte, x *float32, groups, shift int)
+func quantizeRowNEON(dst *byte, x *float32, groups int)
 
-// residualRowNEON sets groups of 32 of dst to x less the numbers that act stands for
+// quantizeDigitsNEON writes groups of 32 of x as 16 bits q each, their scale and -128·Σq
 //
 //go:noescape
-func residualRowNEON(dst, x *float32, act *byte, groups int)
+func quantizeDigitsNEON(dst *byte, x *float32, groups int)
 
 // brainRowNEON sets dst[i] = bf16(x[i]); n > 0 is a multiple of 16
 //

@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // reduceInts combines the lanes of Y register r into all lanes of its X name.
 func (g *gen) reduceInts(op string, r, tmp int) {
 	g.f("VEXTRACTI128 $1, Y%d, X%d", r, tmp)
@@ -10,22 +12,69 @@ func (g *gen) reduceInts(op string, r, tmp int) {
 	}
 }
 
-// quantizeRow writes groups of 32 activations as the panel kernels read them. The largest magnitude is found on the bits, so that NaN
-// and Inf win, and scale + (scale-scale) makes a NaN of both.
+// quantizeRow writes groups of 32 activations of 8 bits as the panel kernels read them.
 func (g *gen) quantizeRow() {
-	g.function("quantizeRow"+g.name, "dst *byte, x *float32, groups, shift int", "",
-		"writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift")
+	g.function("quantizeRow"+g.name, "dst *byte, x *float32, groups int", "",
+		"writes groups of 32 of x as 32 bytes q, their scale and -8·Σq")
+	g.quantizeGroups(4, 127, func() {
+		g.f("VPACKSSDW Y1, Y0, Y0")
+		g.f("VPACKSSDW Y3, Y2, Y2")
+		g.f("VPACKSSWB Y2, Y0, Y0")
+		g.f("VPERMD Y0, Y%d, Y0", byteOrder)
+		g.f("VMOVDQU Y0, (DI)")
+	})
+}
+
+// quantizeRow16 is quantizeRow for 16 bits, which pack writes from registers 0…3.
+func (g *gen) quantizeRow16(name string, pack func()) {
+	g.function("quantize"+name+g.name, "dst *byte, x *float32, groups int", "",
+		"writes groups of 32 of x as 16 bits q each, their scale and -128·Σq")
+	g.quantizeGroups(8, 32639, pack)
+}
+
+// byteOrder is the register with the order of dwords in which packing twice leaves numbers.
+const byteOrder = 11
+
+// packWords writes words, each four as 0, 2, 1, 3.
+func (g *gen) packWords() {
+	for v := 0; v < 4; v += 2 {
+		g.f("VPACKSSDW Y%d, Y%d, Y%[2]d", v+1, v)
+		g.f("VPSHUFLW $0xd8, Y%d, Y%[1]d", v)
+		g.f("VPSHUFHW $0xd8, Y%d, Y%[1]d", v)
+		g.f("VPERMQ $0xd8, Y%d, Y%[1]d", v)
+		g.f("VMOVDQU Y%d, %d(DI)", v, 16*v)
+	}
+}
+
+// packDigits writes the high bytes, rounded, and the low ones, which stand for themselves less 256 where they are negative.
+func (g *gen) packDigits() {
+	for v := 0; v < 4; v += 2 {
+		g.f("VPACKSSDW Y%d, Y%d, Y%[2]d", v+1, v)
+		g.f("VPADDW %s, Y%d, Y%d", g.bits("words128", 0x00800080), v, 4+v)
+		g.f("VPSRLW $8, Y%d, Y%[1]d", 4+v)
+		g.f("VPAND %s, Y%d, Y%[2]d", g.bits("lowBytes", 0x00ff00ff), v)
+	}
+	for d := range 2 {
+		v, at := 4-4*d, d*lowDigits
+		g.f("VPACKUSWB Y%d, Y%d, Y%[2]d", v+2, v)
+		g.f("VPERMD Y%d, Y%d, Y%[1]d", v, byteOrder)
+		g.f("VMOVDQU Y%d, %d(DI)", v, at)
+	}
+}
+
+// quantizeGroups rounds groups of 32 numbers to integers up to most in magnitude, which pack writes from registers 0…3. The largest
+// magnitude is found on the bits, so that NaN and Inf win, and scale + (scale-scale) makes a NaN of both.
+func (g *gen) quantizeGroups(bits, most int, pack func()) {
 	g.load("dst", "DI")
 	g.load("x", "SI")
 	g.load("groups", "BX")
-	g.load("shift", "CX")
-	const order, tiny, inverse127, all127, magnitude = 11, 12, 13, 14, 15
+	const tiny, inverse, all, magnitude = 12, 13, 14, 15
 	g.f("MOVQ $0x0703060205010400, DX")
-	g.f("VMOVQ DX, X%d", order)
-	g.f("VPMOVZXBD X%d, Y%[1]d", order)
+	g.f("VMOVQ DX, X%d", byteOrder)
+	g.f("VPMOVZXBD X%d, Y%[1]d", byteOrder)
 	g.f("VMOVUPS %s, Y%d", g.bits("quantTiny", 0x0d800000), tiny)
-	g.f("VMOVUPS %s, Y%d", g.constant("inverse127", 1.0/127), inverse127)
-	g.f("VMOVUPS %s, Y%d", g.constant("all127", 127), all127)
+	g.f("VMOVUPS %s, Y%d", g.constant(fmt.Sprintf("inverse%d", most), 1/float64(most)), inverse)
+	g.f("VMOVUPS %s, Y%d", g.constant(fmt.Sprintf("all%d", most), float64(most)), all)
 	g.f("VMOVUPS %s, Y%d", g.bits("magnitude", 0x7fffffff), magnitude)
 	loop := g.newLabel("loop")
 	g.label(loop)
@@ -37,13 +86,14 @@ func (g *gen) quantizeRow() {
 	g.f("VPMAXSD Y7, Y6, Y6")
 	g.f("VPMAXSD Y6, Y4, Y4")
 	g.reduceInts("VPMAXSD", 4, 5)
-	g.f("VDIVSS X4, X%d, X5", all127)
-	g.f("VMULSS X%d, X4, X6", inverse127)
+	g.f("VDIVSS X4, X%d, X5", all)
+	g.f("VMULSS X%d, X4, X6", inverse)
 	g.f("VSUBSS X6, X6, X7")
 	g.f("VADDSS X7, X6, X6")
 	g.f("VCMPPS $1, X%d, X4, X7", tiny)
 	g.f("VANDNPS X5, X7, X5")
 	g.f("VANDNPS X6, X7, X6")
+	g.f("VMOVSS X6, %d(DI)", quantScale(bits))
 	g.f("VBROADCASTSS X5, Y5")
 	for v := range 4 {
 		g.f("VMULPS Y5, Y%d, Y%[1]d", v)
@@ -54,44 +104,13 @@ func (g *gen) quantizeRow() {
 	g.f("VPADDD Y9, Y8, Y8")
 	g.reduceInts("VPADDD", 8, 9)
 	g.f("VMOVD X8, DX")
-	g.f("SHLL CX, DX")
+	g.f("SHLL $%d, DX", bits-1)
 	g.f("NEGL DX")
-	g.f("VPACKSSDW Y1, Y0, Y0")
-	g.f("VPACKSSDW Y3, Y2, Y2")
-	g.f("VPACKSSWB Y2, Y0, Y0")
-	g.f("VPERMD Y0, Y%d, Y0", order)
-	g.f("VMOVDQU Y0, (DI)")
-	g.f("VMOVSS X6, %d(DI)", quantScale)
-	g.f("MOVL DX, %d(DI)", quantOffset)
+	g.f("MOVL DX, %d(DI)", quantOffset(bits))
+	pack()
 	g.f("ADDQ $128, SI")
-	g.f("ADDQ $%d, DI", quantGroup)
+	g.f("ADDQ $%d, DI", quantGroup(bits))
 	g.f("DECQ BX")
-	g.f("JNZ %s", loop)
-	g.ret()
-}
-
-// residualRow takes from groups of 32 numbers what their activations stand for. The product is rounded before it is subtracted.
-func (g *gen) residualRow() {
-	g.function("residualRow"+g.name, "dst, x *float32, act *byte, groups int", "", "sets groups of 32 of dst to x less the numbers that act stands for")
-	g.load("dst", "DI")
-	g.load("x", "SI")
-	g.load("act", "AX")
-	g.load("groups", "CX")
-	loop := g.newLabel("loop")
-	g.label(loop)
-	g.f("VBROADCASTSS %d(AX), Y15", quantScale)
-	for v := range 4 {
-		g.f("VPMOVSXBD %d(AX), Y%d", 8*v, v)
-		g.f("VCVTDQ2PS Y%d, Y%[1]d", v)
-		g.f("VMULPS Y15, Y%d, Y%[1]d", v)
-		g.f("VMOVUPS %d(SI), Y%d", 32*v, 4+v)
-		g.f("VSUBPS Y%d, Y%d, Y%d", v, 4+v, v)
-		g.f("VMOVUPS Y%d, %d(DI)", v, 32*v)
-	}
-	g.f("ADDQ $128, SI")
-	g.f("ADDQ $128, DI")
-	g.f("ADDQ $%d, AX", quantGroup)
-	g.f("DECQ CX")
 	g.f("JNZ %s", loop)
 	g.ret()
 }

@@ -10,13 +10,14 @@ const neonPanelRows = 4
 
 func (g *gen) neonQuant() {
 	for _, bits := range []int{8, 4} {
-		g.perRows(fmt.Sprintf("panelQ%dDot", bits), neonPanelRows, func(n int) { g.neonPanel(n, bits, 2, g.neonDot) })
-		g.perRows(fmt.Sprintf("panelQ%dLong", bits), 2, func(n int) { g.neonPanel(n, bits, 1, g.neonLong) })
+		digits := bits / 4
+		g.perRows(fmt.Sprintf("panelQ%dDot", bits), neonPanelRows/digits, func(n int) { g.neonPanel(n, bits, 2, g.neonDot) })
+		g.perRows(fmt.Sprintf("panelQ%dLong", bits), 2/digits, func(n int) { g.neonPanel(n, bits, 1, g.neonLong) })
 	}
-	g.perRows("panelQ8Mixed", neonPanelRows, func(n int) { g.neonPanel(n, 8, 2, g.neonMixed) })
+	g.perRows("panelQ8Mixed", neonPanelRows/2, func(n int) { g.neonPanel(n, 8, 2, g.neonMixed) })
 	g.perRows("panelBF16", neonPanelRows, g.neonWiden)
 	g.neonQuantizeRow()
-	g.neonResidualRow()
+	g.neonQuantizeDigits()
 	g.neonBrainRow()
 }
 
@@ -50,11 +51,13 @@ func (g *gen) neonYs(store bool, n, vecs, first, offset int) {
 type neonRegsQuant struct{ x, w, y, mask int }
 
 // neonPanel is a kernel of q8 or q4. dot adds the products of a group, 32 k of 16 columns, of weights that are signed (but see neonMixed): q8 loses its bias by
-// flipping the top bit, and the bias of q4 is in the offset that its sums begin with. Up to few rows of y stay in registers.
+// flipping the top bit, and the bias of q4 is in the offset that its sums begin with. dot takes the high and the low bytes of a row of q8 as two
+// rows. Up to few of these, y stays in registers.
 func (g *gen) neonPanel(n, bits, few int, dot func(n, bits int, r neonRegsQuant)) {
-	block := map[int]int{8: q8Block, 4: q4Block}[bits]
-	r := neonRegsQuant{x: 4 * n, w: 6 * n, y: 6*n + 4, mask: 31}
-	inRegs := n <= few
+	block, group, digits := panelBlock(bits), quantGroup(bits), bits/4
+	byteRows := n * digits
+	r := neonRegsQuant{x: 4 * byteRows, w: 6 * byteRows, y: 6*byteRows + 4, mask: 31}
+	inRegs := byteRows <= few
 	g.neonPanelArgs(n)
 	g.f("ADD $%d, R1, R2", block-64)
 	g.f("MOVD $constants<>(SB), R16")
@@ -70,10 +73,10 @@ func (g *gen) neonPanel(n, bits, few int, dot func(n, bits int, r neonRegsQuant)
 	g.f("PCALIGN $16")
 	g.label(loop)
 	for half := range 2 {
-		for i := range n {
-			g.f("FLDPQ (R%d), (F%d, F%d)", 4+i, r.x+2*i, r.x+2*i+1)
+		for i := range byteRows {
+			g.f("FLDPQ %d(R%d), (F%d, F%d)", i%digits*lowDigits, 4+i/digits, r.x+2*i, r.x+2*i+1)
 		}
-		dot(n, bits, r)
+		dot(byteRows, bits, r)
 		g.f("FLDPQ %d(R2), (F%d, F%d)", 32*half, r.w, r.w+2)
 		for v := 2; v >= 0; v -= 2 {
 			g.w("fcvtl2", r.w+v+1, r.w+v)
@@ -87,17 +90,22 @@ func (g *gen) neonPanel(n, bits, few int, dot func(n, bits int, r neonRegsQuant)
 				g.f("FLDPQ 32(R%d), (F%d, F%d)", 9+i, y+2, y+3)
 			}
 			const scale, product = 30, 29
-			g.f("FMOVS %d(R%d), F%d", quantScale, 4+i, scale)
+			g.f("FMOVS %d(R%d), F%d", quantScale(bits), 4+i, scale)
 			for v := range 4 {
-				g.w("scvtf", 4*i+v, 4*i+v)
+				sum := 4*i*digits + v
+				if digits > 1 {
+					g.f("VSHL $8, V%d.S4, V%[1]d.S4", sum)
+					g.f("VADD V%d.S4, V%d.S4, V%[2]d.S4", sum+4, sum)
+				}
+				g.w("scvtf", sum, sum)
 				g.w("fmul element", product, r.w+v, scale, 0)
-				g.f("VFMLA V%d.S4, V%d.S4, V%d.S4", product, 4*i+v, y+v)
+				g.f("VFMLA V%d.S4, V%d.S4, V%d.S4", product, sum, y+v)
 			}
 			if !inRegs {
 				g.f("FSTPQ (F%d, F%d), (R%d)", y, y+1, 9+i)
 				g.f("FSTPQ (F%d, F%d), 32(R%d)", y+2, y+3, 9+i)
 			}
-			g.f("ADD $%d, R%d", quantGroup, 4+i)
+			g.f("ADD $%d, R%d", group, 4+i)
 		}
 	}
 	g.f("ADD $64, R1")
@@ -110,11 +118,14 @@ func (g *gen) neonPanel(n, bits, few int, dot func(n, bits int, r neonRegsQuant)
 	g.ret()
 }
 
-// neonSums begins the four sums of each row: with the offset where weights have their bias, else with zero.
-func (g *gen) neonSums(n int, biased bool) {
+// neonSums begins the four sums of each row of bytes: with the offset where weights have their bias, else with zero. The high bytes of q8 begin
+// with zero.
+func (g *gen) neonSums(n, bits int, biased bool) {
+	digits := bits / 4
 	for i := range n {
+		biased := biased && i%digits == digits-1
 		if biased {
-			g.f("MOVWU %d(R%d), R17", quantOffset, 4+i)
+			g.f("MOVWU %d(R%d), R17", quantOffset(bits), 4+i/digits)
 		}
 		for v := range 4 {
 			if biased {
@@ -128,7 +139,7 @@ func (g *gen) neonSums(n int, biased bool) {
 
 // neonDot multiplies by SDOT: a register of weights is 4 k of 4 columns, and an element of x the same 4 k.
 func (g *gen) neonDot(n, bits int, r neonRegsQuant) {
-	g.neonSums(n, bits == 4)
+	g.neonSums(n, bits, bits == 4)
 	dot := func(v, w, x, element int) {
 		for i := range n {
 			g.w("sdot", 4*i+v, w, r.x+2*i+x, element)
@@ -154,8 +165,8 @@ func (g *gen) neonDot(n, bits int, r neonRegsQuant) {
 }
 
 // neonMixed multiplies q8 by USDOT, which takes the weights as they are, unsigned with their bias.
-func (g *gen) neonMixed(n, _ int, r neonRegsQuant) {
-	g.neonSums(n, true)
+func (g *gen) neonMixed(n, bits int, r neonRegsQuant) {
+	g.neonSums(n, bits, true)
 	for t := range 8 {
 		for v := 0; v < 4; v += 2 {
 			g.f("FLDPQ.P 32(R1), (F%d, F%d)", r.w+v, r.w+v+1)
@@ -210,7 +221,7 @@ func (g *gen) neonLong(n, bits int, r neonRegsQuant) {
 	}
 	if bits == 4 {
 		for i := range n {
-			g.f("MOVWU %d(R%d), R17", quantOffset, 4+i)
+			g.f("MOVWU %d(R%d), R17", quantOffset(bits), 4+i)
 			g.f("VDUP R17, V%d.S4", products)
 			for v := range 4 {
 				g.f("VADD V%d.S4, V%d.S4, V%[2]d.S4", products, 4*i+v)
@@ -287,18 +298,44 @@ func (g *gen) neonPair(r, mask int) {
 	g.f("VAND V%d.B16, V%d.B16, V%[2]d.B16", mask, r+1)
 }
 
-// neonQuantizeRow is quantizeRow: the largest magnitude is found on the bits, and scale + (scale-scale) makes a NaN of NaN and Inf.
+// neonQuantizeRow is quantizeRow.
 func (g *gen) neonQuantizeRow() {
-	g.function("quantizeRowNEON", "dst *byte, x *float32, groups, shift int", "", "writes groups of 32 of x as 32 bytes q, their scale and -Σq<<shift")
-	for i, name := range []string{"dst", "x", "groups", "shift"} {
+	g.function("quantizeRowNEON", "dst *byte, x *float32, groups int", "", "writes groups of 32 of x as 32 bytes q, their scale and -8·Σq")
+	g.neonQuantizeGroups(4, 127, func() { g.neonPackBytes(1, 0) })
+}
+
+// neonQuantizeDigits is quantizeRow16 with packDigits: a low byte stands for itself less 256 where it is negative, which rounding the high ones makes up for.
+func (g *gen) neonQuantizeDigits() {
+	g.function("quantizeDigitsNEON", "dst *byte, x *float32, groups int", "", "writes groups of 32 of x as 16 bits q each, their scale and -128·Σq")
+	g.neonQuantizeGroups(8, 32639, func() {
+		g.neonPackBytes(1, lowDigits)
+		g.f("FMOVQ %s, F20", g.bits("words128", 0x00800080))
+		for v := range 4 {
+			g.f("VADD V20.H8, V%d.H8, V%[1]d.H8", 8+v)
+		}
+		g.neonPackBytes(2, 0)
+	})
+}
+
+// neonPackBytes writes the low bytes (1) or the high ones (2) of the words in registers 8…11.
+func (g *gen) neonPackBytes(which, at int) {
+	for v := range 2 {
+		g.f("VUZP%d V%d.B16, V%d.B16, V%d.B16", which, 9+2*v, 8+2*v, 16+v)
+	}
+	g.f("FSTPQ (F16, F17), %d(R0)", at)
+}
+
+// neonQuantizeGroups is quantizeGroups; the numbers are words in registers 8…11.
+func (g *gen) neonQuantizeGroups(bits, most int, pack func()) {
+	for i, name := range []string{"dst", "x", "groups"} {
 		g.f("MOVD %s, R%d", g.args[name], i)
 	}
 	g.f("MOVD $constants<>(SB), R16")
-	const zero, tiny, inverse127, all127 = 28, 29, 30, 31
+	const zero, tiny, inverse, all, scale = 28, 29, 30, 31, 21
 	g.zero(zero)
 	g.f("FMOVQ %s, F%d", g.bits("quantTiny", 0x0d800000), tiny)
-	g.f("FMOVQ %s, F%d", g.constant("inverse127", 1.0/127), inverse127)
-	g.f("FMOVQ %s, F%d", g.constant("all127", 127), all127)
+	g.f("FMOVQ %s, F%d", g.constant(fmt.Sprintf("inverse%d", most), 1/float64(most)), inverse)
+	g.f("FMOVQ %s, F%d", g.constant(fmt.Sprintf("all%d", most), float64(most)), all)
 	loop := g.newLabel("loop")
 	g.label(loop)
 	for v := 0; v < 8; v += 2 {
@@ -313,13 +350,13 @@ func (g *gen) neonQuantizeRow() {
 		}
 	}
 	g.w("smaxv", 16, 8)
-	g.f("FDIVS F16, F%d, F17", all127)
-	g.f("FMULS F16, F%d, F18", inverse127)
-	g.f("FSUBS F18, F18, F19")
-	g.f("FADDS F19, F18, F18")
+	g.f("FDIVS F16, F%d, F17", all)
+	g.f("FMULS F16, F%d, F%d", inverse, scale)
+	g.f("FSUBS F%d, F%[1]d, F19", scale)
+	g.f("FADDS F19, F%d, F%[1]d", scale)
 	g.f("FCMPS F%d, F16", tiny)
 	g.f("FCSELS MI, F%d, F17, F17", zero)
-	g.f("FCSELS MI, F%d, F18, F18", zero)
+	g.f("FCSELS MI, F%d, F%d, F%[2]d", zero, scale)
 	for v := range 8 {
 		g.w("fmul element", v, v, 17, 0)
 		g.w("fcvtns", v, v)
@@ -332,53 +369,16 @@ func (g *gen) neonQuantizeRow() {
 	g.f("VADD V8.S4, V10.S4, V8.S4")
 	g.w("addv", 8, 8)
 	g.f("FMOVS F8, R4")
-	g.f("LSLW R3, R4, R4")
+	g.f("LSLW $%d, R4, R4", bits-1)
 	g.f("NEGW R4, R4")
-	for v := range 4 { // the numbers fit bytes: their low halves' low halves
+	for v := range 4 { // the numbers fit words: their low halves
 		g.f("VUZP1 V%d.H8, V%d.H8, V%d.H8", 2*v+1, 2*v, 8+v)
 	}
-	for v := range 2 {
-		g.f("VUZP1 V%d.B16, V%d.B16, V%d.B16", 9+2*v, 8+2*v, 16+v)
-	}
-	g.f("FSTPQ (F16, F17), (R0)")
-	g.f("FMOVS F18, %d(R0)", quantScale)
-	g.f("MOVW R4, %d(R0)", quantOffset)
-	g.f("ADD $%d, R0", quantGroup)
+	pack()
+	g.f("FMOVS F%d, %d(R0)", scale, quantScale(bits))
+	g.f("MOVW R4, %d(R0)", quantOffset(bits))
+	g.f("ADD $%d, R0", quantGroup(bits))
 	g.f("SUBS $1, R2")
-	g.f("BNE %s", loop)
-	g.ret()
-}
-
-// neonResidualRow takes from groups of 32 numbers what their activations stand for. The product is rounded before it is subtracted.
-func (g *gen) neonResidualRow() {
-	g.function("residualRowNEON", "dst, x *float32, act *byte, groups int", "", "sets groups of 32 of dst to x less the numbers that act stands for")
-	for i, name := range []string{"dst", "x", "act", "groups"} {
-		g.f("MOVD %s, R%d", g.args[name], i)
-	}
-	const x, bytes, scale, words = 8, 16, 18, 20 // the numbers from 0 on
-	loop := g.newLabel("loop")
-	g.label(loop)
-	g.f("FLDPQ (R2), (F%d, F%d)", bytes, bytes+1)
-	g.f("FMOVS %d(R2), F%d", quantScale, scale)
-	for v := 0; v < 8; v += 2 {
-		g.f("FLDPQ.P 32(R1), (F%d, F%d)", x+v, x+v+1)
-	}
-	for i, suffix := range []string{"", "2"} {
-		for half := range 2 {
-			g.w("sxtl"+suffix+" b", words+2*half+i, bytes+half)
-		}
-	}
-	for v := range 8 {
-		g.w([]string{"sxtl h", "sxtl2 h"}[v%2], v, words+v/2)
-		g.w("scvtf", v, v)
-		g.w("fmul element", v, v, scale, 0)
-		g.w("fsub", v, x+v, v)
-	}
-	for v := 0; v < 8; v += 2 {
-		g.f("FSTPQ.P (F%d, F%d), 32(R0)", v, v+1)
-	}
-	g.f("ADD $%d, R2", quantGroup)
-	g.f("SUBS $1, R3")
 	g.f("BNE %s", loop)
 	g.ret()
 }

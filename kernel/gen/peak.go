@@ -24,16 +24,20 @@ func (g *gen) dotPeaks() {
 		})
 		return
 	}
-	g.peakLoop("peakDot8", "8 times 4 products in each of 8 lanes, weights of 2 vectors for 4 rows", func() {
+	g.peakLoop("peakDot8", "8 times 4 products, of 16 bits of activations, in each of 8 lanes, weights of 2 vectors for 4 rows", func() {
 		for h := range 2 {
-			g.f("VPABSB Y%d, Y%d", 8+h, 10+h)
+			g.f("VPAND Y15, Y12, Y%d", 8+h)
+			g.f("VPSRLW $8, Y12, Y%d", 10+h)
 		}
-		for i := range 8 {
-			to := 12 + i%3
-			g.f("VPSIGNB Y%d, Y15, Y%d", 8+i%2, to)
-			g.f("VPMADDUBSW Y%d, Y%d, Y%[1]d", to, 10+i%2)
-			g.f("VPMADDWD Y15, Y%d, Y%[1]d", to)
-			g.f("VPADDD Y%d, Y%d, Y%[2]d", to, i)
+		for i := range 4 {
+			for odd := range 2 {
+				for h := range 2 {
+					g.f("VPMADDWD Y12, Y%d, Y%d", 8+2*odd+h, 13+h)
+				}
+				for h := range 2 {
+					g.f("VPADDD Y%d, Y%d, Y%[2]d", 13+h, 2*i+h)
+				}
+			}
 		}
 	})
 	g.peakLoop("peakDot4", "64 times 4 products in each of 8 lanes, nibbles of 8 vectors for 4 rows", func() {

@@ -8,17 +8,28 @@ import (
 // The narrow panels. A q8 superblock holds 64 k of 16 rows: 16 times 64 bytes, each 4 k of the 16 rows as q+128, then 2 times 16 f16
 // scales. A q4 superblock holds nibbles q+8: for each half of 32 k, 4 times 64 bytes whose low nibbles are 4 k of the 16 rows and whose
 // high nibbles are the 4 k 16 further on. A bf16 panel holds 32 rows: [k/2][32][2]. Activations are one row after the other, in groups
-// of 32 for q8 and q4: 32 bytes, the f32 scale, and the int32 that the products' sum begins with, so that the bias of the weights is free.
+// of 32 for q8 and q4: the numbers, the f32 scale, and the int32 that the products' sum begins with, so that the bias of the weights is free.
+// The numbers are bytes beside q4 and 16 bits beside q8: where instructions multiply bytes, 32 high ones and then 32 low ones, both signed,
+// and elsewhere words, of which each four stand as 0, 2, 1, 3.
 const (
 	q8Block, q4Block = 1088, 576
-	quantGroup       = 40 // bytes of a group of activations
-	quantScale       = 32
-	quantOffset      = 36
+	lowDigits        = 32 // from the high bytes of a group to the low ones
 )
 
+// panelBlock is the size of a superblock.
+func panelBlock(bits int) int { return map[int]int{8: q8Block, 4: q4Block}[bits] }
+
+// quantScale is where the scale of a group of activations beside weights of so many bits stands, quantOffset where the offset does.
+func quantScale(bits int) int  { return 8 * bits }
+func quantOffset(bits int) int { return quantScale(bits) + 4 }
+
+// quantGroup is the size of a group of activations.
+func quantGroup(bits int) int { return quantScale(bits) + 8 }
+
 // panelParams: n rows of y, each ldy bytes after the last, get the products of k columns of the panel w with n rows of x added, each ldx
-// bytes after the last.
-const panelParams = "k int, w, x *byte, ldx int, y *float32, ldy int"
+// bytes after the last. Weights are fetched ahead by so many bytes: with more work to a cache line, the processor's own fetching is late. 0 is
+// for weights that are near.
+const panelParams = "k int, w, x *byte, ldx int, y *float32, ldy, ahead int"
 
 // quantPanels writes the kernels of narrow panels, one for each number of rows.
 func (g *gen) quantPanels() {
@@ -29,11 +40,12 @@ func (g *gen) quantPanels() {
 		g.perRows("panelBF16", 8, g.panelBF16Dot)
 		return
 	}
-	g.perRows("panelQ8", 4, g.panelSign)
+	g.perRows("panelQ8", 4, g.panelWords)
 	g.perRows("panelQ4", 4, g.panelNibble)
 	g.perRows("panelBF16", 4, g.panelWiden)
 	g.quantizeRow()
-	g.residualRow()
+	g.quantizeRow16("Words", g.packWords)
+	g.quantizeRow16("Digits", g.packDigits)
 	g.brainRow()
 }
 
@@ -47,7 +59,7 @@ func (g *gen) perRows(name string, most int, write func(n int)) {
 			g.panelArgs(n)
 		}
 		write(n)
-		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(k, w, x, ldx, y, ldy)\n", n, name, n)
+		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(k, w, x, ldx, y, ldy, ahead)\n", n, name, n)
 	}
 	fmt.Fprintf(&g.stubs, "\n// %s runs the kernel for n ≤ %d rows.\n", name, most)
 	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, panelParams, cases.String())
@@ -61,6 +73,7 @@ func (g *gen) panelArgs(n int) {
 	g.load("ldx", "R8")
 	g.load("y", "DI")
 	g.load("ldy", "SI")
+	g.load("ahead", "R12")
 	if n > 3 {
 		g.f("LEAQ (R8)(R8*2), R9")
 	}
@@ -92,32 +105,34 @@ func (g *gen) eachY(n int, f func(i int, addr string)) {
 	}
 }
 
-// fetchAhead is the distance at which several rows fetch weights: with more work to a cache line, the processor's own fetching is late.
-const fetchAhead = 4096
-
-// panelVNNI is the AVX-512 kernel: one dot product instruction for 4 k of 16 rows, sums of a group in int32, then one multiply-add.
+// panelVNNI is the AVX-512 kernel: one dot product instruction for 4 k of 16 rows, sums of a group in int32, then one multiply-add. The
+// sums of q8's high bytes come to those of the low ones, which begin with the offset.
 func (g *gen) panelVNNI(n, bits int) {
-	block := map[int]int{8: q8Block, 4: q4Block}[bits]
-	const sums, scales, product, mask = 8, 26, 27, 31
+	const scales, product, mask = 26, 27, 31
+	block, group, sums, digits := panelBlock(bits), quantGroup(bits), n, bits/4
 	g.eachY(n, func(i int, addr string) { g.f("VMOVUPS %s, Z%d", addr, i) })
 	if bits == 4 {
 		g.f("VMOVUPS %s, Z%d", g.bits("nibbles", 0x0f0f0f0f), mask)
 	}
 	loop := g.newLabel("loop")
 	g.label(loop)
-	if n > 2 {
-		for o := 0; o < block; o += 64 {
-			g.f("PREFETCHT0 %d(BX)", fetchAhead+o)
-		}
+	for o := 0; o < block && n*digits > 2; o += 64 {
+		g.f("PREFETCHT0 %d(BX)(R12*1)", o)
 	}
 	for half := range 2 {
-		x := half * quantGroup
+		x := half * group
 		for i := range n {
-			g.f("VPBROADCASTD %d%s, Z%d", x+quantOffset, aAddress(i), sums+i)
+			g.f("VPBROADCASTD %d%s, Z%d", x+quantOffset(bits), aAddress(i), sums+i)
+			if digits > 1 {
+				g.zero(sums + n + i)
+			}
 		}
 		dot := func(w, k int) {
-			for i := range n {
-				g.f("VPDPBUSD.BCST %d%s, Z%d, Z%d", x+k, aAddress(i), w, sums+i)
+			for d := digits - 1; d >= 0; d-- { // the low bytes first
+				for i := range n {
+					high := digits - 1 - d
+					g.f("VPDPBUSD.BCST %d%s, Z%d, Z%d", x+k+d*lowDigits, aAddress(i), w, sums+n*high+i)
+				}
 			}
 		}
 		for t := range bits {
@@ -136,12 +151,16 @@ func (g *gen) panelVNNI(n, bits int) {
 		}
 		g.f("VCVTPH2PS %d(BX), Z%d", block-64+32*half, scales)
 		for i := range n {
+			if digits > 1 {
+				g.f("VPSLLD $8, Z%d, Z%[1]d", sums+n+i)
+				g.f("VPADDD Z%d, Z%d, Z%[2]d", sums+n+i, sums+i)
+			}
 			g.f("VCVTDQ2PS Z%d, Z%[1]d", sums+i)
-			g.f("VMULPS.BCST %d%s, Z%d, Z%d", x+quantScale, aAddress(i), scales, product+i%2)
+			g.f("VMULPS.BCST %d%s, Z%d, Z%d", x+quantScale(bits), aAddress(i), scales, product+i%2)
 			g.f("VFMADD231PS Z%d, Z%d, Z%d", product+i%2, sums+i, i)
 		}
 	}
-	g.advance(n, 2*quantGroup, block, 64, loop)
+	g.advance(n, 2*group, block, 64, loop)
 	g.eachY(n, func(i int, addr string) { g.f("VMOVUPS Z%d, %s", i, addr) })
 	g.ret()
 }
@@ -151,10 +170,10 @@ func yAddress(i, h int) string {
 	return fmt.Sprintf("%d(DI)", 32*h) + []string{"", "(SI*1)", "(SI*2)", "(R11*1)"}[i]
 }
 
-// scaleAndAdd turns the int32 sums of row i in registers 2i and 2i+1 into float32 and adds them, scaled, to y. The weights' scales
-// are in registers 8 and 9.
+// scaleAndAdd turns the int32 sums of row i in registers 2i and 2i+1 into float32 and adds them, times the scale at x, to y. The weights'
+// scales are in registers 8 and 9.
 func (g *gen) scaleAndAdd(i, x int) {
-	g.f("VBROADCASTSS %d%s, Y13", x+quantScale, aAddress(i))
+	g.f("VBROADCASTSS %d%s, Y13", x, aAddress(i))
 	for h := range 2 {
 		g.f("VCVTDQ2PS Y%d, Y%[1]d", 2*i+h)
 		g.f("VMULPS Y13, Y%d, Y14", 8+h)
@@ -163,47 +182,39 @@ func (g *gen) scaleAndAdd(i, x int) {
 	}
 }
 
-// fetchLines fetches the cache lines from…to of the weights ahead.
-func (g *gen) fetchLines(n, from, to int) {
-	for l := from; l < to && n > 2; l++ {
-		g.f("PREFETCHT0 %d(BX)", fetchAhead+64*l)
-	}
-}
+// fetchLine fetches cache line l of the weights ahead.
+func (g *gen) fetchLine(l int) { g.f("PREFETCHT0 %d(BX)(R12*1)", 64*l) }
 
-// panelSign is the exact AVX2 kernel for q8: |w| unsigned times x with the sign of w, so that a pair's sum, at most 2·127·127, fits
-// int16; two would not.
-func (g *gen) panelSign(n int) {
+// panelWords is the exact AVX2 kernel for q8: weights with their bias, widened to words once for all rows, times words of x. A sum is at
+// most 32·255·32639.
+func (g *gen) panelWords(n int) {
 	if n > 3 {
 		g.f("LEAQ (SI)(SI*2), R11")
 	}
-	g.f("VMOVDQU %s, Y15", g.bits("words1", 0x00010001))
+	g.f("VMOVDQU %s, Y15", g.bits("lowBytes", 0x00ff00ff))
 	loop := g.newLabel("loop")
 	g.label(loop)
 	for half := range 2 {
-		x := half * quantGroup
+		x := half * quantGroup(8)
 		for i := range 2 * n {
-			g.zero(i)
+			g.f("VPBROADCASTD %d%s, Y%d", x+quantOffset(8), aAddress(i/2), i)
 		}
 		for t := range 8 {
-			g.fetchLines(n, half*8+t, half*8+t+1)
+			g.fetchLine(half*8 + t)
 			for h := range 2 {
-				g.f("VMOVDQU %d(BX), Y%d", half*512+t*64+h*32, 8+h)
-				g.f("VPXOR %s, Y%d, Y%[2]d", g.bits("bytes80", 0x80808080), 8+h)
-				g.f("VPABSB Y%d, Y%d", 8+h, 10+h)
+				g.f("VMOVDQU %d(BX), Y%d", half*512+t*64+h*32, 10+h)
+				g.f("VPAND Y15, Y%d, Y%d", 10+h, 8+h)
+				g.f("VPSRLW $8, Y%d, Y%[1]d", 10+h)
 			}
 			for i := range n {
-				g.f("VPBROADCASTD %d%s, Y12", x+4*t, aAddress(i))
-				for h := range 2 {
-					g.f("VPSIGNB Y%d, Y12, Y%d", 8+h, 13+h)
-				}
-				for h := range 2 {
-					g.f("VPMADDUBSW Y%d, Y%d, Y%[1]d", 13+h, 10+h)
-				}
-				for h := range 2 {
-					g.f("VPMADDWD Y15, Y%d, Y%[1]d", 13+h)
-				}
-				for h := range 2 {
-					g.f("VPADDD Y%d, Y%d, Y%[2]d", 13+h, 2*i+h)
+				for odd := range 2 {
+					g.f("VPBROADCASTD %d%s, Y12", x+8*t+4*odd, aAddress(i))
+					for h := range 2 {
+						g.f("VPMADDWD Y12, Y%d, Y%d", 8+2*odd+h, 13+h)
+					}
+					for h := range 2 {
+						g.f("VPADDD Y%d, Y%d, Y%[2]d", 13+h, 2*i+h)
+					}
 				}
 			}
 		}
@@ -211,11 +222,11 @@ func (g *gen) panelSign(n int) {
 			g.f("VCVTPH2PS %d(BX), Y%d", q8Block-64+32*half+16*h, 8+h)
 		}
 		for i := range n {
-			g.scaleAndAdd(i, x)
+			g.scaleAndAdd(i, x+quantScale(8))
 		}
 	}
-	g.fetchLines(n, 16, 17)
-	g.advance(n, 2*quantGroup, q8Block, 64, loop)
+	g.fetchLine(16)
+	g.advance(n, 2*quantGroup(8), q8Block, 64, loop)
 	g.ret()
 }
 
@@ -229,7 +240,7 @@ func (g *gen) panelNibble(n int) {
 	loop := g.newLabel("loop")
 	g.label(loop)
 	for half := range 2 {
-		x := half * quantGroup
+		x := half * quantGroup(4)
 		first := true
 		dot := func(w, k int) {
 			for i := range n {
@@ -248,7 +259,7 @@ func (g *gen) panelNibble(n int) {
 			first = false
 		}
 		for t := range 4 {
-			g.fetchLines(n, half*4+t, half*4+t+1)
+			g.fetchLine(half*4 + t)
 			for h := range 2 {
 				g.f("VMOVDQU %d(BX), Y%d", half*256+t*64+h*32, 10+h)
 				g.f("VPAND Y15, Y%d, Y%d", 10+h, 8+h)
@@ -264,16 +275,16 @@ func (g *gen) panelNibble(n int) {
 			g.f("VCVTPH2PS %d(BX), Y%d", q4Block-64+32*half+16*h, 8+h)
 		}
 		for i := range n {
-			g.f("VPBROADCASTD %d%s, Y12", x+quantOffset, aAddress(i))
+			g.f("VPBROADCASTD %d%s, Y12", x+quantOffset(4), aAddress(i))
 			for h := range 2 {
 				g.f("VPMADDWD %s, Y%d, Y%[2]d", g.bits("words1", 0x00010001), 2*i+h)
 				g.f("VPADDD Y12, Y%d, Y%[1]d", 2*i+h)
 			}
-			g.scaleAndAdd(i, x)
+			g.scaleAndAdd(i, x+quantScale(4))
 		}
 	}
-	g.fetchLines(n, 8, 9)
-	g.advance(n, 2*quantGroup, q4Block, 64, loop)
+	g.fetchLine(8)
+	g.advance(n, 2*quantGroup(4), q4Block, 64, loop)
 	g.ret()
 }
 
@@ -287,8 +298,8 @@ func (g *gen) panelBF16Dot(n int) {
 	g.label(loop)
 	const pairs = 4
 	for u := range pairs {
-		g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u)
-		g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+64)
+		g.f("PREFETCHT0 %d(BX)(R12*1)", 128*u)
+		g.f("PREFETCHT0 %d(BX)(R12*1)", 128*u+64)
 		w := 24 + 2*(u%2)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u, w)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u+64, w+1)
@@ -336,7 +347,7 @@ func (g *gen) panelWiden(n int) {
 		const pairs = 2
 		for u := range pairs {
 			for o := 0; o < 128 && v0 == 0; o += 64 {
-				g.f("PREFETCHT0 %d(BX)", fetchAhead/2+128*u+o)
+				g.f("PREFETCHT0 %d(BX)(R12*1)", 128*u+o)
 			}
 			weight := func(v, even, odd int) { g.widen(fmt.Sprintf("VMOVDQU %d(BX)", 128*u+32*(v0+v)), even, odd) }
 			row := func(i, even, odd int) { g.widen(fmt.Sprintf("VPBROADCASTD %d%s", 4*u, aAddress(i)), even, odd) }
