@@ -234,11 +234,7 @@ const (
 )
 
 func (r row) alpaca(output string) (Chat, error) {
-	instruction, err := r.text("instruction")
-	if err != nil {
-		return Chat{}, err
-	}
-	input, err := r.optional("input")
+	instruction, input, err := r.request()
 	if err != nil {
 		return Chat{}, err
 	}
@@ -246,10 +242,28 @@ func (r row) alpaca(output string) (Chat, error) {
 	if err != nil {
 		return Chat{}, err
 	}
-	said, prompt := instruction, fmt.Sprintf(alpacaPrompt, instruction)
+	prompt := fmt.Sprintf(alpacaPrompt, instruction)
 	if input != "" {
-		said, prompt = instruction+"\n\n"+input, fmt.Sprintf(alpacaInputPrompt, instruction, input)
+		prompt = fmt.Sprintf(alpacaInputPrompt, instruction, input)
 	}
+	said := requested(instruction, input)
 	return Chat{Messages: []Message{{Role: "user", Content: said}, {Role: "assistant", Content: answer}}, Given: 1,
 		Prompt: prompt, Completion: answer}, nil
+}
+
+// request reads what an Alpaca row asks for; input may be empty.
+func (r row) request() (instruction, input string, err error) {
+	if instruction, err = r.text("instruction"); err != nil {
+		return "", "", err
+	}
+	input, err = r.optional("input")
+	return instruction, input, err
+}
+
+// requested is a request as a user says it.
+func requested(instruction, input string) string {
+	if input == "" {
+		return instruction
+	}
+	return instruction + "\n\n" + input
 }

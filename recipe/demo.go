@@ -126,7 +126,7 @@ func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
 
 // stages runs the embedded recipe, its amounts of text and training multiplied by the scale.
 func (d *demo) stages(force bool) error {
-	r, err := Load("demo", []string{"out=" + strconv.Quote(d.Dir), fmt.Sprintf("seed=%d", d.Seed)}, nil)
+	r, err := Load("demo", []string{"out=" + strconv.Quote(d.Dir), fmt.Sprintf("seed=%d", d.Seed)}, nil, nil)
 	if err != nil {
 		return err
 	}

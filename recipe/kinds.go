@@ -57,6 +57,9 @@ type slots struct {
 	refs  []ref
 	files []*string // files of data
 	rows  bool      // they are conversations
+
+	lists   []*[]string         // the lists that some of the files are in
+	mixture *map[string]float64 // others, with weights
 }
 
 // kindOf describes a kind of stage by typed functions.
@@ -91,16 +94,16 @@ var kinds = []kind{
 			return s
 		}, Draft),
 	kindOf("sft", "the model learns what the assistant says in conversations", makesModel, DefaultSFT, func(c *SFTConfig) slots {
-		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}, files: c.rowFiles(c.Data), rows: true}
+		return c.rowSlots(&c.Data, slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}})
 	}, SFT),
 	kindOf("reward", "a model learns to judge answers", makesReward, DefaultReward, func(c *RewardConfig) slots {
-		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}, files: c.rowFiles(c.Data), rows: true}
+		return c.rowSlots(&c.Data, slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}}})
 	}, Reward),
 	kindOf("ppo", "the model learns to please a reward", makesModel, DefaultPPO, func(c *PPOConfig) slots {
 		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"policy", &c.Policy, latest}, {"reward", &c.Reward, rewardOf}, {"ref", &c.Ref, given}, {"draft", &c.Draft, given}}, files: []*string{&c.Prompts}}
 	}, PPO),
 	kindOf("dpo", "the model learns to prefer the answers that were preferred", makesModel, DefaultDPO, func(c *DPOConfig) slots {
-		return slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}, {"ref", &c.Ref, given}}, files: c.rowFiles(c.Pairs), rows: true}
+		return c.rowSlots(&c.Pairs, slots{out: &c.Out, seed: &c.Seed, train: &c.TrainConfig, refs: []ref{{"model", &c.Model, latest}, {"ref", &c.Ref, given}}})
 	}, DPO),
 	kindOf("stepwise", "a chain of init, align and distill in which attention leaves step by step", makesModels, DefaultStepwise, func(*StepwiseConfig) slots {
 		return slots{}

@@ -90,6 +90,12 @@ func (c *RowsConfig) rowFiles(paths []string) []*string {
 	return list
 }
 
+// rowSlots adds the files of rows, those of the list and those that the configuration names, to what a recipe fills.
+func (c *RowsConfig) rowSlots(list *[]string, s slots) slots {
+	s.files, s.lists, s.mixture, s.rows = c.rowFiles(*list), []*[]string{list, &c.Decontaminate}, &c.Mixture, true
+	return s
+}
+
 // rowInputs lists what a stage of rows reads, for its record: the models and the files.
 func (c *RowsConfig) rowInputs(paths []string, models ...string) []string {
 	for _, p := range c.rowFiles(paths) {

@@ -57,7 +57,7 @@ type header struct {
 type reader struct {
 	decoder
 	header
-	resolve   func(string) (string, error)
+	finder
 	train     []entry // keys of every stage that trains
 	overrides []override
 	recipe    *Recipe
@@ -71,18 +71,18 @@ type override struct {
 }
 
 // Load reads the recipe of a file or of the embedded ones, changes it by arguments of the form key=value, stage.key=value or train.key=value,
-// and checks it. resolve finds a model that is not there by its name; it may be nil.
-func Load(name string, arguments []string, resolve func(string) (string, error)) (*Recipe, error) {
+// and checks it. model finds a model that is not there by its name, and data the files of a dataset, none where it is not known; both may be nil.
+func Load(name string, arguments []string, model func(string) (string, error), data func(string) ([]string, error)) (*Recipe, error) {
 	text, err := Source(name)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(name, text, arguments, resolve)
+	return Parse(name, text, arguments, model, data)
 }
 
 // Parse is Load for the text of a file.
-func Parse(file string, text []byte, arguments []string, resolve func(string) (string, error)) (*Recipe, error) {
-	r := &reader{decoder: decoder{file: file}, resolve: resolve, recipe: &Recipe{Source: text, Overrides: arguments}}
+func Parse(file string, text []byte, arguments []string, model func(string) (string, error), data func(string) ([]string, error)) (*Recipe, error) {
+	r := &reader{decoder: decoder{file: file}, finder: finder{model, data}, recipe: &Recipe{Source: text, Overrides: arguments}}
 	for _, a := range arguments {
 		key, value, ok := strings.Cut(a, "=")
 		if !ok || key == "" {
@@ -370,14 +370,6 @@ func (r *reader) layers() (int, error) {
 	}
 	c, err := checkpoint.ReadConfig(path)
 	return c.NumHiddenLayers, err
-}
-
-// found returns the directory of a model.
-func (r *reader) found(name string) (string, error) {
-	if _, err := os.Lstat(name); err == nil || r.resolve == nil || !errors.Is(err, fs.ErrNotExist) {
-		return name, err
-	}
-	return r.resolve(name)
 }
 
 // isEmbedded reports whether a name means the embedded model.

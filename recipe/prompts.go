@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"krait/chat"
 	"krait/checkpoint"
+	"krait/data"
 	"krait/tokenizer"
 )
 
@@ -19,8 +22,11 @@ type prompt struct {
 	line int
 }
 
-// readPrompts reads a text file, one prompt a line, or JSONL with a "prompt" each. Empty lines are none.
+// readPrompts reads a text file, one prompt a line, or JSONL with a "prompt" each, or another form of rows. Empty lines are none.
 func readPrompts(path string) (prompts []prompt, err error) {
+	if slices.Contains([]string{".parquet", ".json", ".gz", ".zst"}, filepath.Ext(path)) {
+		return rowPrompts(path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -43,6 +49,20 @@ func readPrompts(path string) (prompts []prompt, err error) {
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(prompts) == 0 {
+		return nil, fmt.Errorf("%s: no prompts", path)
+	}
+	return prompts, nil
+}
+
+// rowPrompts reads the prompts of rows.
+func rowPrompts(path string) (prompts []prompt, err error) {
+	for p, err := range data.Prompts(path) {
+		if err != nil {
+			return nil, err
+		}
+		prompts = append(prompts, prompt{p.Text, p.Line})
 	}
 	if len(prompts) == 0 {
 		return nil, fmt.Errorf("%s: no prompts", path)

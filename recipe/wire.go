@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,10 @@ func (r *reader) wire() {
 	made := map[product]string{}
 	var stages []*Stage
 	for _, s := range r.recipe.Stages {
+		if err := r.findData(s); err != nil {
+			r.failf(s.at, "stage %s: %v", s.Name, err)
+			return
+		}
 		sl := s.kind.slots(s.Config)
 		if sl.train != nil {
 			if sl.train.Steps == 0 && sl.train.Epochs == 0 {
@@ -105,6 +110,9 @@ func (r *reader) reference(f ref, made map[product]string, before []*Stage) (str
 	return name, nil // it may come to be before the run
 }
 
+// dataKey is how errors call a file of data, whatever key names it.
+const dataKey = "data"
+
 // missing lists what the stages read that is neither there nor made by a stage before.
 func (r *Recipe) missing() error {
 	var errs []error
@@ -116,7 +124,11 @@ func (r *Recipe) missing() error {
 			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				hint := "paths begin where krait is started"
-				if strings.Count(path, "/") == 1 && !strings.HasPrefix(path, ".") {
+				switch name, _, chosen := strings.Cut(path, ":"); {
+				case strings.Count(name, "/") != 1 || strings.HasPrefix(path, "."):
+				case key == dataKey && (chosen || filepath.Ext(path) == ""):
+					hint = fmt.Sprintf("no file here, and no dataset in the cache; \"krait pull --dataset %s\" fetches one of the hub", name)
+				case key != dataKey:
 					hint = fmt.Sprintf("neither a stage nor a directory here; \"krait pull %s\" fetches a model of the hub", path)
 				}
 				errs = append(errs, fmt.Errorf("stage %s: %s: %s does not exist (%s)", s.Name, key, path, hint))
@@ -130,7 +142,7 @@ func (r *Recipe) missing() error {
 			}
 		}
 		for _, f := range sl.files {
-			check("data", *f)
+			check(dataKey, *f)
 		}
 	}
 	return errors.Join(errs...)

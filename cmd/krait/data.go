@@ -49,7 +49,10 @@ are preferences, of which the chosen answer comes first.`,
 		if c.Context < 2 || rows < 0 {
 			return usage(cmd, "--context is %d and --rows %d: want at least 2, and none negative", c.Context, rows)
 		}
-		c.Files = args
+		var err error
+		if c.Files, err = dataPaths(args[0]); err != nil {
+			return err
+		}
 		in, err := recipe.NewInspector(c)
 		if err != nil {
 			return err

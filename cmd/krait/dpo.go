@@ -47,7 +47,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 	})
 	c = recipe.DefaultDPO()
 	f := cmd.Flags()
-	f.StringArrayVar(&c.Pairs, "pairs", nil, "`FILE` of preferences; the flag may be given again")
+	f.StringArrayVar(&c.Pairs, "pairs", nil, "preferences: a file or a dataset of the hub, `DATA`; may be given again")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.StringVar(&c.Ref, "ref", "", "directory of the reference: `MODEL` (default: the model as it starts)")
 	f.StringVar(&teacher, "teacher", "", "another word for --ref: `MODEL`")

@@ -42,7 +42,7 @@ its 95 % interval (Wilson), and the mean difference. A FILE is what reward and d
 		return nil
 	})
 	f := cmd.Flags()
-	f.StringArrayVar(&c.Data, "data", nil, "`FILE` of preferences; the flag may be given again")
+	f.StringArrayVar(&c.Data, "data", nil, "preferences: a file or a dataset of the hub, `DATA`; may be given again")
 	f.IntVar(&c.Context, "context", c.Context, "cut answers with their prompts after `N` tokens")
 	rowFlags(f, &c.RowsConfig)
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")

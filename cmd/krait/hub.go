@@ -42,7 +42,7 @@ func hubRepo(cmd *cobra.Command, name string, dataset bool) (hub.Repo, error) {
 // modelWords stand in a verb's usage for an argument that is a model.
 var modelWords = []string{"MODEL", "TEACHER", "STUDENT", "TARGET"}
 
-// withModels lets the models on a verb's command line, arguments and flags alike, be names of the hub.
+// withModels lets the models on a verb's command line, arguments and flags alike, be names of the hub, and the data that flags name.
 func withModels(cmd *cobra.Command) *cobra.Command {
 	for _, sub := range cmd.Commands() {
 		withModels(sub)
@@ -69,12 +69,88 @@ func withModels(cmd *cobra.Command) *cobra.Command {
 				err = f.Value.Set(path)
 			}
 		})
+		if err == nil {
+			err = withData(cmd)
+		}
 		if err != nil {
 			return err
 		}
 		return run(cmd, args)
 	}
 	return cmd
+}
+
+// dataWord stands in a verb's usage for data: files, or names of the hub's datasets.
+const dataWord = "DATA"
+
+// withData lets data on a verb's command line be names of the hub. A name that means several files is only for a flag that may be given again.
+func withData(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if word, _ := pflag.UnquoteUsage(f); err != nil || word != dataWord {
+			return
+		}
+		list, many := f.Value.(pflag.SliceValue)
+		names := []string{f.Value.String()}
+		if many {
+			names = list.GetSlice()
+		}
+		var all []string
+		for _, name := range names {
+			var files []string
+			if files, err = dataPaths(name); err != nil {
+				return
+			}
+			all = append(all, files...)
+		}
+		switch {
+		case many:
+			err = list.Replace(all)
+		case len(all) > 1:
+			err = usage(cmd, "--%s %s means %d files, want one", f.Name, names[0], len(all))
+		default:
+			err = f.Value.Set(all[0])
+		}
+	})
+	return err
+}
+
+// dataPaths returns the files of a DATA: a file of that name, else those of the hub's dataset in the cache.
+func dataPaths(name string) ([]string, error) {
+	if _, err := os.Lstat(name); name == "" || !errors.Is(err, fs.ErrNotExist) {
+		return []string{name}, nil
+	}
+	files, err := datasetFiles(name)
+	switch {
+	case errors.Is(err, hub.ErrNotCached) && strings.Contains(name, "/"):
+		pull, _, _ := strings.Cut(strings.TrimPrefix(name, "datasets/"), ":")
+		return nil, fmt.Errorf("%s: no such file or directory, and %w: \"krait pull --dataset %s\" fetches it", name, err, pull)
+	case errors.Is(err, hub.ErrNotCached), err == nil && files == nil:
+		return []string{name}, nil // whoever reads it says that it is not there
+	}
+	return files, err
+}
+
+// datasetFiles returns the files of a name of the hub, none where it cannot be one.
+func datasetFiles(name string) ([]string, error) {
+	r, file, err := hub.ParseData(name)
+	if err != nil {
+		return nil, nil
+	}
+	c, err := hubClient()
+	if err != nil {
+		return nil, err
+	}
+	return c.DataFiles(r, file)
+}
+
+// dataFiles is datasetFiles for a recipe, which may name what is not there yet.
+func dataFiles(name string) ([]string, error) {
+	files, err := datasetFiles(name)
+	if errors.Is(err, hub.ErrNotCached) {
+		return nil, nil
+	}
+	return files, err
 }
 
 // modelPath returns the path of a MODEL: a directory or file of that name, else the hub's model in the cache. A snapshot that is but one

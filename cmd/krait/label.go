@@ -57,7 +57,7 @@ the result is the same as that of a run in one piece.`,
 	f := cmd.Flags()
 	f.BoolVar(&c.AsChat, "as-chat", false, "prompts are said by the user in a conversation; otherwise they begin a text")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
-	f.StringVar(&c.Prompts, "prompts", "", "`FILE` of prompts, one a line, or .jsonl with a \"prompt\" each; used in turn")
+	f.StringVar(&c.Prompts, "prompts", "", "prompts, used in turn: a text file with one a line, or `DATA` with rows of a \"prompt\" each")
 	f.StringArrayVar(&c.Text, "text", nil, "take the documents from `FILE`, of text or conversations; may be given again")
 	f.BoolVar(&c.Pack, "pack", false, "lay the texts end to end in documents of --max-tokens")
 	f.BoolVar(&c.SkipBad, "skip-bad-rows", false, "leave out rows of --text that mean nothing instead of stopping at the first")

@@ -44,7 +44,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 	c.TrainConfig = recipe.DefaultPPO().TrainConfig
 	f.StringVar(&c.Reward, "reward", "", "directory of a reward `MODEL`, or a rule: rule:happy, rule:FILE")
 	f.StringVar(&c.Ref, "ref", "", "directory of the reference: `MODEL` (default: the policy as it starts)")
-	f.StringVar(&c.Prompts, "prompts", "", "`FILE` of prompts, one a line, or .jsonl with a \"prompt\" each (default: the beginning of a text)")
+	f.StringVar(&c.Prompts, "prompts", "", "prompts: a text file with one a line, or `DATA` with rows of a \"prompt\" each (default: the beginning of a text)")
 	f.BoolVar(&c.AsChat, "as-chat", false, "prompts are said by the user in a conversation; otherwise they begin a text")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.IntVar(&c.Batch, "rollout-batch", c.Batch, "`N` answers of an iteration")

@@ -43,7 +43,7 @@ With --judge a reward model or a rule chooses instead.`,
 	})
 	f := cmd.Flags()
 	f.StringVar(&c.Out, "out", "", "`FILE` of preferences to make or go on with")
-	f.StringVar(&c.Prompts, "prompts", "", "`FILE` of prompts, one a line, or .jsonl with a \"prompt\" each (default: the beginning of a text)")
+	f.StringVar(&c.Prompts, "prompts", "", "prompts: a text file with one a line, or `DATA` with rows of a \"prompt\" each (default: the beginning of a text)")
 	f.BoolVar(&c.AsChat, "as-chat", false, "prompts are said by the user in a conversation; otherwise they begin a text")
 	f.StringVar(&c.Judge, "judge", "", "directory of a reward `MODEL`, or a rule such as rule:happy, that chooses instead of you")
 	f.IntVar(&c.Count, "count", 0, "`N` comparisons, prompts are used in turn; 0: each prompt once")

@@ -31,7 +31,8 @@ func pullCommand(u *ui) *cobra.Command {
 		Long: `Fetch ORG/NAME, or ORG/NAME@REVISION, from the hub into the cache that it shares with huggingface_hub, and print the
 directory. A model comes with its configuration, tokenizer and safetensors (pytorch_model*.bin where it has none); --include
 chooses other files, and .gguf files come only so. In a PATTERN, * matches a slash too. A download that was stopped is
-taken up where it ended. Afterwards ORG/NAME is a MODEL for every verb.
+taken up where it ended. Afterwards ORG/NAME is a MODEL for every verb,
+and a dataset's ORG/NAME, ORG/NAME@REVISION or ORG/NAME:FILE (a file, a pattern or a split) is DATA, prompts or pairs.
 
 HF_HOME or HF_HUB_CACHE say where the cache is, HF_TOKEN opens gated and private models, HF_ENDPOINT names another hub,
 HF_HUB_OFFLINE=1 uses no network; HTTPS_PROXY and NO_PROXY are respected.`,

@@ -90,9 +90,9 @@ The run's directory is the recipe's out (without one runs/NAME). A run that was 
 	return cmd
 }
 
-// loadRecipe reads a recipe with its arguments; names of models may be the hub's.
+// loadRecipe reads a recipe with its arguments; names of models and of datasets may be the hub's.
 func loadRecipe(args []string) (*recipe.Recipe, error) {
-	return recipe.Load(args[0], args[1:], modelPath)
+	return recipe.Load(args[0], args[1:], modelPath, dataFiles)
 }
 
 func (u *ui) runRecipe(ctx context.Context, r *recipe.Recipe, force, asJSON bool) error {

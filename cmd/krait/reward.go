@@ -45,7 +45,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 		})
 	})
 	f := cmd.Flags()
-	f.StringArrayVar(&c.Data, "data", nil, "`FILE` of preferences; the flag may be given again")
+	f.StringArrayVar(&c.Data, "data", nil, "preferences: a file or a dataset of the hub, `DATA`; may be given again")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.StringVar(&c.Margin, "margin", c.Margin, "`WHERE` rows say how far apart their answers are: none, column (margin) or scores (score_chosen - score_rejected)")
 	f.Float64Var(&c.Centre, "center-rewards", 0, "`WEIGHT` of the squared sum of a pair's scores, which holds scores around 0")

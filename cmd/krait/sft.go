@@ -44,7 +44,7 @@ A run that was stopped goes on when the same command is given again, bit for bit
 		})
 	})
 	f := cmd.Flags()
-	f.StringArrayVar(&c.Data, "data", nil, "`FILE` of conversations or text; the flag may be given again")
+	f.StringArrayVar(&c.Data, "data", nil, "conversations or text: a file or a dataset of the hub (NAME, NAME@REVISION, NAME:FILE), `DATA`; may be given again")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	rowFlags(f, &c.RowsConfig)
 	trainFlags(f, &c.TrainConfig)
@@ -72,7 +72,7 @@ func rowFlags(f *pflag.FlagSet, c *recipe.RowsConfig) {
 		c.Mixture[s[:at]] = w
 		return nil
 	})
-	f.StringArrayVar(&c.Decontaminate, "decontaminate", nil, "leave out rows that share text with the evaluation set `FILE`; may be given again")
+	f.StringArrayVar(&c.Decontaminate, "decontaminate", nil, "leave out rows that share text with the evaluation set `DATA`; may be given again")
 	f.IntVar(&c.DecontaminateWords, "decontaminate-ngram", 0, "`N` words in a row that are shared text (default: 13)")
 	f.StringVar(&c.Date, "date", "", "the `DAY` that a chat template calls today, such as 2026-01-31")
 }
