@@ -16,6 +16,9 @@ type scanGrads struct {
 // same place.
 func (s *scan) backward(t *Tape) {
 	dim, runs := s.Dim(), len(s.runs)
+	rates := s.a
+	s.a = t.Scratch(len(rates)) // A itself from here on
+	kernel.Scale(s.a, math.Ln2, rates)
 	g := &scanGrads{x: t.gradOrScratch(s.x), dt: t.gradOrScratch(s.dt), b: t.gradOrScratch(s.b), c: t.gradOrScratch(s.c),
 		da: make([]float32, runs*dim*s.N), dd: make([]float32, runs*dim), ddelt: make([]float32, runs*dim)}
 	shared := min(s.KB, s.KC) // the wider of the two ranges holds whole ranges of the other
@@ -63,13 +66,36 @@ func (s *scan) groupGrad(out *scanGrads, w *scanGradWork, run, g int) {
 		for t := range n {
 			after := w.states[(t+1)*size:][:size]
 			copy(after, w.states[t*size:][:size])
-			row := s.row(r.Start+lo+t, g)
-			row.y = nil
-			s.token(after, a, w.decays[t*size:][:size], w.dx, row)
+			s.token(after, a, w.decays[t*size:][:size], w.dx, s.row(r.Start+lo+t, g))
 		}
 		for t := n - 1; t >= 0; t-- {
 			s.tokenGrad(out, w, run, r.Start+lo+t, t, g)
 		}
+	}
+}
+
+// scanRow is what one token brings to a group: Δ, x and D (P), B and C (N).
+type scanRow struct{ delta, x, b, c, d []float32 }
+
+// row returns what row row of the batch brings to group g.
+func (s *scan) row(row, g int) scanRow {
+	o, p := row*s.Dim()+g*s.P, s.P
+	return scanRow{s.delta[o:][:p], s.x.Data[o:][:p], s.b.Data[s.bAt(row, g):][:s.N], s.c.Data[s.cAt(row, g):][:s.N], s.d.Data[g*p:][:p]}
+}
+
+// token advances the state (N, P) of a group by one token, much as kernel.ScanStep does. decay (N, P) is left as exp(A·Δ), dx (P)
+// as Δ·x.
+func (s *scan) token(state, a, decay, dx []float32, r scanRow) {
+	p := s.P
+	for n := range s.N {
+		kernel.Mul(decay[n*p:][:p], a[n*p:], r.delta)
+	}
+	kernel.Exp(decay, decay)
+	kernel.Mul(dx, r.delta, r.x)
+	for n, b := range r.b {
+		sn := state[n*p:][:p]
+		kernel.Mul(sn, sn, decay[n*p:])
+		kernel.Axpy(sn, b, dx)
 	}
 }
 

@@ -8,56 +8,78 @@ type ScanRun struct {
 	Provisional bool
 }
 
+// sure returns how many of the run's rows will certainly be kept.
+func (r ScanRun) sure() int {
+	if !r.Provisional {
+		return r.Len
+	}
+	return min(r.State.due, r.Len)
+}
+
 // ScanState is the recurrent state of one sequence in one Mamba1 layer, and a log of the inputs of the tokens since, as in SSDState: the first
 // kept entries are committed and move into S with the next step, the others are provisional, and a rollback shortens the log.
+//
+// A replayed token costs an exponential for each number of the state, as it did the first time. So what can be foreseen is not replayed: tokens
+// that are sure move into S at once, and the state after the provisional ones is kept beside S, whose place it takes if all of them stay.
 type ScanState struct {
 	S           []float32 // (G, N, P)
+	ahead       []float32 // (G, N, P), or nil
+	isAhead     bool      // ahead is the state after the whole log
 	x, delta, b []float32 // the log: (len, Dim), (len, Dim), (len, KB·N)
 	len, kept   int
+	due, sure   int // tokens since Mark that are sure: still to come, and in S
 }
 
 // NewScanState returns the state of an empty sequence.
 func NewScanState(s ScanShape) *ScanState { return &ScanState{S: make([]float32, s.Dim()*s.N)} }
 
-// Keep commits the first n provisional tokens and forgets the rest.
-func (s *ScanState) Keep(n int) { s.len, s.kept = n, n }
+// Mark begins a transaction whose first tokens, so many, will certainly be kept.
+func (s *ScanState) Mark(sure int) { s.due, s.sure = sure, 0 }
+
+// Keep commits the first n tokens since Mark, those that are sure among them, and forgets the rest.
+func (s *ScanState) Keep(n int) {
+	n -= s.sure
+	s.due, s.sure = 0, 0
+	if s.isAhead && n == s.len {
+		s.S, s.ahead = s.ahead, s.S
+		n = 0
+	}
+	s.len, s.kept, s.isAhead = n, n, false
+}
 
 // Rewind forgets the last n provisional tokens.
-func (s *ScanState) Rewind(n int) { s.len -= n }
+func (s *ScanState) Rewind(n int) { s.len, s.isAhead = s.len-n, false }
 
 // Clone returns a copy that shares nothing.
 func (s *ScanState) Clone() *ScanState {
 	c := *s
-	c.S = append([]float32(nil), s.S...)
+	c.S, c.ahead, c.isAhead = append([]float32(nil), s.S...), nil, false
 	c.x, c.delta, c.b = append([]float32(nil), s.x...), append([]float32(nil), s.delta...), append([]float32(nil), s.b...)
 	return &c
 }
 
-// LogBytes returns the memory of the log.
-func (s *ScanState) LogBytes() int { return 4 * (len(s.x) + len(s.delta) + len(s.b)) }
+// LogBytes returns the memory of the log and of the state after it.
+func (s *ScanState) LogBytes() int { return 4 * (len(s.x) + len(s.delta) + len(s.b) + len(s.ahead)) }
 
 // Bytes returns the memory of the state proper, without the log.
 func (s *ScanState) Bytes() int { return 4 * len(s.S) }
 
-// row returns what entry i of the log brings to group g; nobody wants its output again.
-func (s *ScanState) row(b *scan, i, g int) scanRow {
-	o := i*b.Dim() + g*b.P
-	return scanRow{delta: s.delta[o:][:b.P], x: s.x[o:][:b.P], b: s.b[b.bAt(i, g):][:b.N]}
-}
-
 // advance ends a step: what was committed leaves the log, new tokens enter it if they are provisional.
 func (s *ScanState) advance(b *scan, r ScanRun) {
-	dim, width := b.Dim(), b.KB*b.N
+	dim, width, sure := b.Dim(), b.KB*b.N, r.sure()
 	if !r.Provisional { // then the whole log was committed
-		s.len, s.kept = 0, 0
+		s.len, s.kept, s.isAhead = 0, 0, false
 		return
 	}
+	s.due -= sure
+	s.sure += sure
 	s.x = append(s.x[:0], s.x[s.kept*dim:s.len*dim]...)
 	s.delta = append(s.delta[:0], s.delta[s.kept*dim:s.len*dim]...)
 	s.b = append(s.b[:0], s.b[s.kept*width:s.len*width]...)
-	s.x = append(s.x, b.x.Data[r.Start*dim:][:r.Len*dim]...)
-	s.delta = append(s.delta, b.delta[r.Start*dim:][:r.Len*dim]...)
-	s.b = append(s.b, b.b.Data[r.Start*width:][:r.Len*width]...)
-	s.len += r.Len - s.kept
-	s.kept = 0
+	row, n := r.Start+sure, r.Len-sure
+	s.x = append(s.x, b.x.Data[row*dim:][:n*dim]...)
+	s.delta = append(s.delta, b.delta[row*dim:][:n*dim]...)
+	s.b = append(s.b, b.b.Data[row*width:][:n*width]...)
+	s.len += n - s.kept
+	s.kept, s.isAhead = 0, s.isAhead && s.len > 0 || n > 0
 }

@@ -1,6 +1,7 @@
 package autograd
 
 import (
+	"math"
 	"sync"
 
 	"krait/kernel"
@@ -14,7 +15,7 @@ type ScanShape struct{ G, P, N, KB, KC int }
 // Dim returns the number of channels.
 func (s ScanShape) Dim() int { return s.G * s.P }
 
-// Rates returns -exp(aLog) for aLog (Dim, N), in the scan's own order: (G, N, P), so that vector lanes run along channels.
+// Rates returns -exp(aLog)·log₂e for aLog (Dim, N), in the scan's own order: (G, N, P), so that vector lanes run along channels.
 func (s ScanShape) Rates(aLog []float32) []float32 {
 	a := make([]float32, len(aLog))
 	kernel.Exp(a, aLog)
@@ -22,7 +23,7 @@ func (s ScanShape) Rates(aLog []float32) []float32 {
 	for c := range s.Dim() {
 		g, i := c/s.P, c%s.P
 		for n := range s.N {
-			out[(g*s.N+n)*s.P+i] = -a[c*s.N+n]
+			out[(g*s.N+n)*s.P+i] = -a[c*s.N+n] * math.Log2E
 		}
 	}
 	return out
@@ -80,7 +81,7 @@ func (s *scan) forget() {
 	scans.Put(s)
 }
 
-// steps sets Δ of rows lo to hi-1.
+// steps sets Δ of rows lo to hi-1, and what x adds to their outputs beside the states.
 func (s *scan) steps(lo, hi int) {
 	dim := s.Dim()
 	delta := s.delta[lo*dim : hi*dim]
@@ -89,13 +90,16 @@ func (s *scan) steps(lo, hi int) {
 		kernel.Add(delta[r:r+dim], s.dtBias.Data)
 	}
 	kernel.Softplus(delta, delta)
+	for r := lo; r < hi; r++ {
+		kernel.Mul(s.y.Row(r), s.d.Data, s.x.Row(r))
+	}
 }
 
 type scan struct {
 	ScanShape
 	x, dt, b, c, dtBias, aLog, d, y *tensor.Tensor
 	delta                           []float32 // (rows, Dim): Δ
-	a                               []float32 // (G, N, P): A
+	a                               []float32 // (G, N, P): A·log₂e
 	runs                            []ScanRun
 	per, blocks                     int         // groups of a task, and tasks of a run
 	task                            func(i int) // runTask
@@ -106,6 +110,11 @@ type scan struct {
 const scanWork = 1 << 13
 
 func (s *scan) forward() {
+	for _, r := range s.runs {
+		if r.State != nil && r.sure() < r.Len && r.State.ahead == nil {
+			r.State.ahead = make([]float32, len(r.State.S))
+		}
+	}
 	per := max(1, min(s.G, scanWork/(s.N*s.P)))
 	s.per, s.blocks = per, (s.G+per-1)/per
 	if n := len(s.runs) * s.blocks; s.x.Rows()*s.Dim()*s.N < 1<<14 { // less than a hand-over costs
@@ -126,74 +135,69 @@ func (s *scan) forward() {
 func (s *scan) runTask(i int) {
 	r, lo := i/s.blocks, i%s.blocks*s.per
 	buf := scratchPool.Get().(*[]float32)
-	*buf = kernel.Grow(*buf, 2*s.N*s.P+s.P)
+	*buf = kernel.Grow(*buf, s.N*s.P)
 	for g := lo; g < min(s.G, lo+s.per); g++ {
 		s.runGroup(r, g, *buf)
 	}
 	scratchPool.Put(buf)
 }
 
-// scanRow is what one token brings to a group: Δ and x (P), B and C (N), and the output (P), nil where nobody wants it.
-type scanRow struct{ y, delta, x, b, c, d []float32 }
+// scanSpan bounds the tokens that one call of the kernel takes, which can't be preempted.
+const scanSpan = 256
 
-// runGroup computes a run for group g.
-func (s *scan) runGroup(run, g int, buf []float32) {
+// runGroup computes a run for group g. The log's committed tokens move into the state, and so do the run's that are sure; what is provisional
+// goes on in a state of its own, where it will be found if all of it is kept.
+func (s *scan) runGroup(run, g int, own []float32) {
 	r := s.runs[run]
-	size := s.N * s.P
-	decay, own, dx := buf[:size], buf[size:2*size], buf[2*size:][:s.P]
-	a := s.a[g*size:][:size]
-	state := own
-	clear(state)
-	if r.State != nil {
-		committed := r.State.S[g*size:][:size]
-		for i := range r.State.len {
-			if i == r.State.kept {
-				copy(own, committed) // from here on provisional
-				committed = own
-			}
-			s.token(committed, a, decay, dx, r.State.row(s, i, g))
-		}
-		state = committed
-		if r.Provisional && r.State.kept == r.State.len {
-			copy(own, committed)
-			state = own
-		}
+	if r.State == nil {
+		clear(own)
+		s.advance(own, run, 0, r.Len, g)
+		return
 	}
-	for t := range r.Len {
-		if s.starts != nil && t%scanChunk == 0 {
-			copy(s.starts[run][(t/scanChunk*s.G+g)*size:], state)
+	log, size := r.State, s.N*s.P
+	state := log.S[g*size:][:size]
+	s.replay(state, log, 0, log.kept, g)
+	sure := r.sure()
+	s.advance(state, run, 0, sure, g)
+	if sure < r.Len {
+		ahead := log.ahead[g*size:][:size]
+		if !log.isAhead {
+			copy(ahead, state)
+			s.replay(ahead, log, log.kept, log.len, g)
 		}
-		s.token(state, a, decay, dx, s.row(r.Start+t, g))
+		s.advance(ahead, run, sure, r.Len, g)
 	}
 }
 
-// row returns what row row of the batch brings to group g.
-func (s *scan) row(row, g int) scanRow {
-	o, p := row*s.Dim()+g*s.P, s.P
-	return scanRow{s.y.Data[o:][:p], s.delta[o:][:p], s.x.Data[o:][:p], s.b.Data[s.bAt(row, g):][:s.N], s.c.Data[s.cAt(row, g):][:s.N], s.d.Data[g*p:][:p]}
+// advance advances the state (N, P) of group g by rows from to to-1 of a run.
+func (s *scan) advance(state []float32, run, from, to, g int) {
+	span := scanSpan
+	if s.starts != nil {
+		span = scanChunk
+	}
+	for t := from; t < to; t += span {
+		if s.starts != nil {
+			copy(s.starts[run][(t/scanChunk*s.G+g)*len(state):], state)
+		}
+		s.tokens(state, s.runs[run].Start+t, min(span, to-t), g)
+	}
+}
+
+// tokens advances the state (N, P) of group g by rows row to row+n-1 of the batch.
+func (s *scan) tokens(state []float32, row, n, g int) {
+	o, dim := row*s.Dim()+g*s.P, s.Dim()
+	kernel.ScanStep(s.y.Data[o:], dim, state, s.a[g*len(state):], s.delta[o:], dim, s.x.Data[o:], dim, s.b.Data[s.bAt(row, g):], s.KB*s.N,
+		s.c.Data[s.cAt(row, g):], s.KC*s.N, s.P, s.N, n, n, 0)
+}
+
+// replay advances the state (N, P) of group g by entries from to to-1 of a log.
+func (s *scan) replay(state []float32, log *ScanState, from, to, g int) {
+	if n := to - from; n > 0 {
+		o, dim := from*s.Dim()+g*s.P, s.Dim()
+		kernel.ScanStep(nil, 0, state, s.a[g*len(state):], log.delta[o:], dim, log.x[o:], dim, log.b[s.bAt(from, g):], s.KB*s.N, nil, 0, s.P, s.N, n, n, n)
+	}
 }
 
 // bAt and cAt return where row's B and C of group g begin.
 func (s *scan) bAt(row, g int) int { return (row*s.KB + g/(s.G/s.KB)) * s.N }
 func (s *scan) cAt(row, g int) int { return (row*s.KC + g/(s.G/s.KC)) * s.N }
-
-// token advances the state (N, P) of a group by one token. decay (N, P) is left as exp(A·Δ), dx (P) as Δ·x.
-func (s *scan) token(state, a, decay, dx []float32, r scanRow) {
-	p := s.P
-	for n := range s.N {
-		kernel.Mul(decay[n*p:][:p], a[n*p:], r.delta)
-	}
-	kernel.Exp(decay, decay)
-	kernel.Mul(dx, r.delta, r.x)
-	if r.y != nil {
-		kernel.Mul(r.y, r.d, r.x)
-	}
-	for n, b := range r.b {
-		sn := state[n*p:][:p]
-		kernel.Mul(sn, sn, decay[n*p:])
-		kernel.Axpy(sn, b, dx)
-		if r.y != nil {
-			kernel.Axpy(r.y, r.c[n], sn)
-		}
-	}
-}

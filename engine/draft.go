@@ -209,7 +209,7 @@ func (d *drafter) catchUp(ctx context.Context, tokens []int32) error {
 func (d *drafter) propose(fed, tokens []int32, c choice) ([]int32, error) {
 	next := tokens[d.state.Len():]
 	d.lag, d.k, d.seconds = len(next), c.k, 0
-	d.state.Mark()
+	d.state.MarkAfter(d.lag)
 	made := 0
 	defer func() { d.history.Pop(made) }()
 	for i := range c.k {

@@ -207,7 +207,7 @@ func (g *generation) begin(ctx context.Context, c choice) error {
 		return err
 	}
 	if g.proposed() > 0 {
-		g.state.Mark()
+		g.state.MarkAfter(g.known)
 	}
 	return nil
 }

@@ -198,7 +198,7 @@ func (s *stepper) prefix(ctx context.Context, n int) error {
 func (s *stepper) step(n, keep int) (float64, error) {
 	start := time.Now()
 	if n > 1 {
-		s.state.Mark()
+		s.state.MarkAfter(min(keep, 1)) // the sequence's own token; the others are guesses
 	}
 	s.tape.Reset()
 	s.runs[0] = model.Run{Len: n, State: s.state}

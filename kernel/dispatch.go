@@ -32,6 +32,7 @@ type table struct {
 	conv1D           func(y []float32, ldy int, x []float32, ldx int, w, bias []float32, rows, dim, width int)
 	conv1DGrad       func(dx []float32, lddx int, dw, db, dy []float32, lddy int, x []float32, ldx int, w []float32, rows, dim, width int)
 	ssdStep          func(y []float32, ldy int, s, decay, dt []float32, ldh int, x []float32, ldx int, b []float32, ldb int, c []float32, ldc int, p, n, tokens, write, quiet int)
+	scanStep         scanStep
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	packPanel        func(dst, w []float32, rows, k int)
 	gemmBF16         func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
@@ -59,7 +60,7 @@ var portable = table{
 	softplus: softplusPortable, rope: ropePortable, adamw: adamwPortable,
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
-	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable,
+	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable, scanStep: scanStepBy(exp2Portable, mulPortable, axpyPortable),
 	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 	narrow: narrowPortable, stream: streamPortable, toHalf: toHalfPortable, fromHalf: fromHalfPortable,
 }

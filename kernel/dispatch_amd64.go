@@ -53,6 +53,7 @@ func tableAVX2() *table {
 	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX2, gatedRow8AVX2)
 	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX2, gatedRow8GradAVX2)
 	t.rope, t.ssdStep = ropeBy(ropeRowAVX2, ropeRowAVX2, ropeRow4), ssdStepVectors
+	t.scanStep = scanStepVectors(t.scanStep)
 	t.conv1D = conv1DBy(conv1D2AVX2, conv1D3AVX2, conv1D4AVX2)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX2, conv1DGrad3AVX2, conv1DGrad4AVX2)
 	t.peak, t.peakFlops = peakAVX2, 24*2*8
@@ -81,6 +82,7 @@ func tableAVX512() *table {
 	t.gatedRMSNorm = gatedRMSNormBy(gatedGroupAVX512, gatedRow8AVX512)
 	t.gatedRMSNormGrad = gatedRMSNormGradBy(gatedGroupGradAVX512, gatedRow8GradAVX512)
 	t.rope, t.ssdStep = ropeBy(ropeRowAVX512, ropeRowAVX2, ropeRow4), ssdStepVectors
+	t.scanStep = scanStepVectors(t.scanStep)
 	t.conv1D = conv1DBy(conv1D2AVX512, conv1D3AVX512, conv1D4AVX512)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2AVX512, conv1DGrad3AVX512, conv1DGrad4AVX512)
 	t.peak, t.peakFlops = peakAVX512, 24*2*16

@@ -25,6 +25,7 @@ func tableNEON() *table {
 	t.rmsNorm, t.rmsNormGrad = rmsNormBy(rmsNormRowNEON), rmsNormGradBy(rmsNormGradRowNEON)
 	t.gatedRMSNorm, t.gatedRMSNormGrad = gatedRMSNormBy(gatedGroupNEON, nil), gatedRMSNormGradBy(gatedGroupGradNEON, nil)
 	t.rope, t.ssdStep = ropeBy(ropeRowNEON, nil, nil), ssdStepVectors
+	t.scanStep = scanStepBy(exp2By(expNEON, scaleNEON), mulNEON, axpyNEON)
 	t.conv1D = conv1DBy(conv1D2NEON, conv1D3NEON, conv1D4NEON)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2NEON, conv1DGrad3NEON, conv1DGrad4NEON)
 	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmNEON, packPanelNEON, mulPanelsNEON, mulPanelNEON

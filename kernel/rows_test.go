@@ -78,6 +78,13 @@ func rowKernels() []rowKernel {
 			return [][]float32{guarded(tokens*s.ldy + 1), randoms(rng, n*p+1)}, func(t *table, o [][]float32) { s.run(t, o[0], o[1], 0, tokens, write, quiet) },
 				fmt.Sprintf("p=%d n=%d tokens=%d write=%d quiet=%d", p, n, tokens, write, quiet)
 		}},
+		{"ScanStep", func(rng *rand.Rand) ([][]float32, func(*table, [][]float32), string) {
+			p, n, tokens := []int{8, 16, 24, 32, 5}[rng.IntN(5)], rng.IntN(40), rng.IntN(7)
+			write, quiet := rng.IntN(tokens+1), rng.IntN(tokens+1)
+			s := newSSD(rng, p, n, tokens).perChannel(rng, tokens)
+			return [][]float32{randoms(rng, tokens*s.ldy+1), randoms(rng, n*p+1)}, func(t *table, o [][]float32) { s.run(t, o[0], o[1], 0, tokens, write, quiet) },
+				fmt.Sprintf("p=%d n=%d tokens=%d write=%d quiet=%d", p, n, tokens, write, quiet)
+		}},
 	}
 }
 
@@ -129,6 +136,7 @@ func closeTo(t *testing.T, what string, got, want []float32) {
 type ssd struct {
 	p, n, ldy, ldh, ldx, ldb, ldc int
 	decay, dt, x, b, c            []float32
+	a                             []float32 // of a group with a decay for each number, for ScanStep: (n, p); dt has p columns then
 }
 
 func newSSD(rng *rand.Rand, p, n, tokens int) *ssd {
@@ -141,19 +149,36 @@ func newSSD(rng *rand.Rand, p, n, tokens int) *ssd {
 	return s
 }
 
+// perChannel makes it a group of Mamba1's channels.
+func (s *ssd) perChannel(rng *rand.Rand, tokens int) *ssd {
+	s.ldh = s.p + rng.IntN(3)
+	s.dt, s.a = positives(rng, tokens*s.ldh), positives(rng, s.n*s.p)
+	for i := range s.a {
+		s.a[i] *= -1
+	}
+	return s
+}
+
 // run advances state by tokens tokens from token first on.
 func (s *ssd) run(t *table, y, state []float32, first, tokens, write, quiet int) {
+	if s.a != nil {
+		t.scanStep(y, s.ldy, state, s.a, s.dt[first*s.ldh:], s.ldh, s.x[first*s.ldx:], s.ldx, s.b[first*s.ldb:], s.ldb, s.c[first*s.ldc:], s.ldc, s.p, s.n, tokens, write, quiet)
+		return
+	}
 	t.ssdStep(y, s.ldy, state, s.decay[first*s.ldh:], s.dt[first*s.ldh:], s.ldh, s.x[first*s.ldx:], s.ldx, s.b[first*s.ldb:], s.ldb, s.c[first*s.ldc:], s.ldc,
 		s.p, s.n, tokens, write, quiet)
 }
 
 // A token's bits are the same alone, in a batch, provisional, and replayed.
-func TestSSDStepBits(t *testing.T) {
+func TestScanBits(t *testing.T) {
 	onLevels(t, func(t *testing.T) {
 		rng := seeded(t)
 		for range 200 {
 			p, n, tokens := []int{8, 16, 64}[rng.IntN(3)], 1+rng.IntN(70), 1+rng.IntN(9)
 			s := newSSD(rng, p, n, tokens)
+			if rng.IntN(2) == 0 {
+				s.perChannel(rng, tokens)
+			}
 			start := randoms(rng, n*p)
 			state, y := append([]float32(nil), start...), make([]float32, tokens*s.ldy)
 			for tok := range tokens {
@@ -213,6 +238,11 @@ func BenchmarkRows(b *testing.B) {
 			bench(fmt.Sprintf("GatedRMSNorm/%dx%dx%d", rows, groups, p), n, func() { GatedRMSNorm(y, rstd, x, z, dim, w, rows, groups, p, 1e-5) })
 			bench(fmt.Sprintf("GatedRMSNormGrad/%dx%dx%d", rows, groups, p), n, func() { GatedRMSNormGrad(dx, dz, dw, y, x, z, dim, w, rstd, rows, groups, p) })
 			bench(fmt.Sprintf("Rope/%dx%dx%d", rows, groups, p), n, func() { Rope(x, dim, cos, sin, rows, groups, p, 1) })
+		}
+		for _, tokens := range []int{1, 5} { // of the paper's hybrids
+			group := newSSD(rng, 16, 16, tokens).perChannel(rng, tokens)
+			state, y := randoms(rng, 256), make([]float32, tokens*group.ldy)
+			bench(fmt.Sprintf("ScanStep/tokens=%d", tokens), 256*tokens, func() { group.run(active, y, state, 0, tokens, 1, 0) })
 		}
 		for _, s := range [][3]int{{8, 8, 1}, {8, 8, 4}, {64, 64, 1}, {64, 64, 5}, {64, 128, 1}} {
 			p, n, tokens := s[0], s[1], s[2]

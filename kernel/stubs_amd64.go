@@ -609,6 +609,9 @@ func conv1DGrad4AVX512(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *
 func ssdStepAVX512(a *ssdArgs)
 
 //go:noescape
+func scanStepAVX512(p *scanArgs)
+
+//go:noescape
 func panelQ8AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
 //go:noescape
@@ -1092,6 +1095,9 @@ func conv1DGrad4AVX2(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *fl
 
 //go:noescape
 func ssdStepAVX2(a *ssdArgs)
+
+//go:noescape
+func scanStepAVX2(p *scanArgs)
 
 //go:noescape
 func panelQ8AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)

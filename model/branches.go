@@ -33,7 +33,7 @@ func (m *Model) checkRun(b *Batch, i int) {
 	if r.Len <= 0 || r.State != nil && len(r.State.layers) != len(m.Blocks) {
 		panic(fmt.Sprintf("model: run of %d tokens with a state that is not this model's", r.Len))
 	}
-	if r.Rewind != 0 && (r.Rewind < 0 || r.State == nil || r.State.mark < 0 || b.start(i) < r.State.mark) {
+	if r.Rewind != 0 && (r.Rewind < 0 || r.State == nil || r.State.mark < 0 || b.start(i) < r.State.mark+r.State.sure) {
 		panic(fmt.Sprintf("model: a run that rewinds %d tokens, which are not all provisional", r.Rewind))
 	}
 }

@@ -35,6 +35,7 @@ func Single(tokens []int32, s *State) Batch {
 type State struct {
 	length int
 	mark   int // length at Mark, or -1
+	sure   int // tokens behind the mark that Keep has to keep
 	layers []layerState
 }
 
@@ -58,18 +59,26 @@ func (m *Model) NewState() *State {
 func (s *State) Len() int { return s.length }
 
 // Mark makes the tokens fed from here on provisional.
-func (s *State) Mark() {
+func (s *State) Mark() { s.MarkAfter(0) }
+
+// MarkAfter is Mark where the first tokens fed, so many, will certainly be kept: they need not be prepared for being forgotten.
+func (s *State) MarkAfter(sure int) {
 	if s.mark >= 0 {
 		panic("model: Mark of a state that is marked")
 	}
-	s.mark = s.length
+	s.mark, s.sure = s.length, sure
+	for _, l := range s.layers {
+		if m, ok := l.(*mamba1State); ok {
+			m.ssm.Mark(sure)
+		}
+	}
 }
 
-// Keep commits the first n tokens fed since Mark and forgets the rest.
+// Keep commits the first n tokens fed since Mark, which include those that are sure, and forgets the rest.
 func (s *State) Keep(n int) {
 	fed := s.length - s.mark
-	if s.mark < 0 || n < 0 || n > fed {
-		panic(fmt.Sprintf("model: Keep(%d) of %d provisional tokens, mark %d", n, fed, s.mark))
+	if s.mark < 0 || n < min(s.sure, fed) || n > fed {
+		panic(fmt.Sprintf("model: Keep(%d) of %d tokens since mark %d, %d of them sure", n, fed, s.mark, s.sure))
 	}
 	if fed > 0 {
 		for _, l := range s.layers {
@@ -89,8 +98,8 @@ func (s *State) Bytes() int {
 	return n
 }
 
-// LogBytes returns the memory that the provisional tokens take beside what they will leave behind: the logs of the Mamba layers and the rows of
-// their convolutions. It is what speculation costs a sequence.
+// LogBytes returns the memory that the provisional tokens take beside what they will leave behind: the logs of the Mamba layers, with a second state of Mamba1
+// layers, and the rows of their convolutions. It is what speculation costs a sequence.
 func (s *State) LogBytes() int {
 	n := 0
 	for _, l := range s.layers {

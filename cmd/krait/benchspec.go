@@ -119,8 +119,8 @@ func printSpec(u *ui, r *eval.SpecReport) {
 	}
 	u.print(" ms\n")
 	if x := r.Rollback; x != nil {
-		u.print("rolling back costs %.1f %% of a step of %d rows; its log takes %d KiB a sequence, copies of the state would take %d KiB\n",
-			100*x.Share, x.Rows, x.LogBytes>>10, x.CopiesByte>>10)
+		u.print("rolling back costs %.1f %% of a step of %d rows, at worst %.1f %%; its log takes %d KiB a sequence, copies of the state would take %d KiB\n",
+			100*x.Share, x.Rows, 100*x.WorstShare, x.LogBytes>>10, x.CopiesByte>>10)
 	}
 	u.print("\n")
 	rows := [][]string{{"", "tokens/step", "depth", "acceptance", "plain tokens/s", "tokens/s", "speed-up", "least", "identical"}}

@@ -117,4 +117,5 @@ func (g *gen) scans() {
 		g.conv1DGrad(w)
 	}
 	g.ssdStep()
+	g.scanStep()
 }
