@@ -16,6 +16,7 @@ var aliases = map[string][]string{
 	"context":                    {"max_length", "context"},
 	"max_new_tokens":             {"max_tokens"},
 	"clip":                       {"max_grad_norm"},
+	"use_ema":                    {"ema_result"},
 	"gradient_checkpointing":     {"recompute"},
 	"activation_checkpointing":   {"recompute"},
 	"gradient_clip_val":          {"max_grad_norm"},

@@ -39,7 +39,7 @@ func DefaultInit() InitConfig { return InitConfig{Init: "attention"} }
 
 // Init makes a hybrid from a teacher: every layer outside AttnLayers becomes Mamba2.
 func Init(_ context.Context, c InitConfig, report Report) error {
-	teacher, err := checkpoint.Load(c.Teacher)
+	teacher, err := report.load(c.Teacher)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func Init(_ context.Context, c InitConfig, report Report) error {
 		next.AttnLayers = slices.Sorted(slices.Values(c.AttnLayers))
 		mamba = &next
 	}
-	m, err := c.hybrid(teacher, mamba, init)
+	m, err := c.hybrid(report, teacher, mamba, init)
 	if err != nil {
 		return err
 	}
@@ -111,16 +111,16 @@ type DistillConfig struct {
 func DefaultDistill() DistillConfig { return DistillConfig{KL: 1, TrainConfig: DefaultTrain()} }
 
 // packed reads a model that is only read from: its matrices are in memory once, in the format that the training computes in.
-func (c *TrainConfig) packed(dir string) (*checkpoint.Checkpoint, error) {
-	return checkpoint.LoadPacked(dir, cmp.Or(c.Compute, "f32"))
+func (c *TrainConfig) packed(report Report, dir string) (*checkpoint.Checkpoint, error) {
+	return report.loadPacked(dir, cmp.Or(c.Compute, "f32"))
 }
 
 // load reads the two models and the labels, and checks that they belong together.
-func (c *DistillConfig) load(teacherForm func(dir string) (*checkpoint.Checkpoint, error)) (student, teacher *checkpoint.Checkpoint, docs []data.Document, err error) {
-	if student, err = checkpoint.Load(c.Student); err != nil {
+func (c *DistillConfig) load(report Report, teacherForm func(report Report, dir string) (*checkpoint.Checkpoint, error)) (student, teacher *checkpoint.Checkpoint, docs []data.Document, err error) {
+	if student, err = report.load(c.Student); err != nil {
 		return
 	}
-	if teacher, err = teacherForm(c.Teacher); err != nil {
+	if teacher, err = teacherForm(report, c.Teacher); err != nil {
 		return
 	}
 	if err = wholeHead(c.Teacher, teacher); err != nil {
@@ -159,7 +159,7 @@ func (c *DistillConfig) part(docs []data.Document) ([]data.Document, error) {
 // Align trains the student's Mamba mixers, each by itself, to put out what the teacher's mixer does for the same input: all layers from one
 // pass of the teacher (layer-local alignment, as MOHAWK's second stage).
 func Align(ctx context.Context, c DistillConfig, report Report) error {
-	student, teacher, docs, err := c.load(c.packed)
+	student, teacher, docs, err := c.load(report, c.packed)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func Distill(ctx context.Context, c DistillConfig, report Report) error {
 	if c.Teacher == "" {
 		return distillStored(ctx, c, report)
 	}
-	student, teacher, docs, err := c.load(c.packed)
+	student, teacher, docs, err := c.load(report, c.packed)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func distillStored(ctx context.Context, c DistillConfig, report Report) error {
 	if w.KL == 0 {
 		return errors.New("the weight of the divergence is 0 and there is no teacher: sft is for learning from text alone")
 	}
-	student, err := checkpoint.Load(c.Student)
+	student, err := report.load(c.Student)
 	if err != nil {
 		return err
 	}

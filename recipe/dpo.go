@@ -65,7 +65,7 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	start, rows, err := c.start(c.Model, &c.TrainConfig)
+	start, rows, err := c.start(c.Model, &c.TrainConfig, report)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 	report(Event{Stage: "dpo", Note: rows.summary("pairs", data.InMemory(groups))})
 	var ref *model.Model
 	if c.Ref != "" {
-		if ref, err = loadReference(c.Ref, start); err != nil {
+		if ref, err = loadReference(report, c.Ref, start); err != nil {
 			return err
 		}
 		c.pack(ref)
@@ -146,8 +146,8 @@ func (r *textRows) pairs(paths []string, kept func(data.Preference) error) (grou
 }
 
 // loadReference reads the reference, whose token ids must mean what the policy's mean.
-func loadReference(dir string, policy *checkpoint.Checkpoint) (*model.Model, error) {
-	c, err := checkpoint.Load(dir)
+func loadReference(report Report, dir string, policy *checkpoint.Checkpoint) (*model.Model, error) {
+	c, err := report.load(dir)
 	if err != nil {
 		return nil, err
 	}

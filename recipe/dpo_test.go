@@ -121,7 +121,7 @@ func TestBadDPO(t *testing.T) {
 // TestReferencePerPair checks that the kept log-probabilities are those of the answers' tokens, each pair by itself.
 func TestReferencePerPair(t *testing.T) {
 	c := dpoTest(t, "")
-	start, r, err := c.start(c.Model, &c.TrainConfig)
+	start, r, err := c.start(c.Model, &c.TrainConfig, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"krait/checkpoint"
 	"krait/data"
 	"krait/model"
 	"krait/score"
@@ -31,7 +30,7 @@ func Draft(ctx context.Context, c DraftConfig, report Report) error {
 		c.From = c.Teacher
 	}
 	c.Student = c.From
-	from, target, docs, err := c.load(checkpoint.Load)
+	from, target, docs, err := c.load(report, Report.load)
 	if err != nil {
 		return err
 	}

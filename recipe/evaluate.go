@@ -73,7 +73,7 @@ func Eval(ctx context.Context, c EvalConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	teacher, err := checkpoint.Load(c.Teacher)
+	teacher, err := report.load(c.Teacher)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func Eval(ctx context.Context, c EvalConfig, report Report) error {
 	rows := []EvalRow{}
 	p.Metrics = map[string]float64{}
 	for i, path := range slices.Concat([]string{c.Teacher}, c.Models) {
-		row, err := c.measure(ctx, path, teacher, text)
+		row, err := c.measure(ctx, report, path, teacher, text)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -128,9 +128,9 @@ func (c *EvalConfig) text() (string, error) {
 }
 
 // measure measures one model.
-func (c *EvalConfig) measure(ctx context.Context, path string, teacher *checkpoint.Checkpoint, text string) (EvalRow, error) {
+func (c *EvalConfig) measure(ctx context.Context, report Report, path string, teacher *checkpoint.Checkpoint, text string) (EvalRow, error) {
 	row := EvalRow{Model: filepath.Base(path)}
-	m, err := checkpoint.Load(path)
+	m, err := report.load(path)
 	if err != nil {
 		return row, err
 	}

@@ -31,7 +31,7 @@ func Quantize(_ context.Context, c QuantizeConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	m, err := checkpoint.LoadPacked(c.Model, c.Type)
+	m, err := report.loadPacked(c.Model, c.Type)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func Export(_ context.Context, c ExportConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	m, err := checkpoint.Load(c.Model)
+	m, err := report.load(c.Model)
 	if err != nil {
 		return err
 	}

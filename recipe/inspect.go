@@ -50,7 +50,7 @@ type Inspector struct {
 func NewInspector(c InspectConfig) (*Inspector, error) {
 	t := DefaultTrain()
 	t.Context = c.Context
-	_, rows, err := c.start(c.Model, &t)
+	_, rows, err := c.start(c.Model, &t, func(Event) {})
 	if err != nil {
 		return nil, err
 	}

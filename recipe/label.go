@@ -58,7 +58,7 @@ func DefaultLabel() LabelConfig {
 // Label lets the teacher write text, the pseudo-labels that the student learns from, or takes text that there is. Each document depends on the seed
 // and its number alone, so an interrupted run goes on as if nothing had happened.
 func Label(ctx context.Context, c LabelConfig, report Report) error {
-	teacher, err := c.writer()
+	teacher, err := c.writer(report)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func Label(ctx context.Context, c LabelConfig, report Report) error {
 	}
 	if c.TopKLogits > 0 {
 		if c.Type != "" { // what the teacher finds likely is said by its own weights
-			if teacher, err = checkpoint.Load(c.Teacher); err != nil {
+			if teacher, err = report.load(c.Teacher); err != nil {
 				return err
 			}
 		}
@@ -164,11 +164,11 @@ func (c *LabelConfig) write(ctx context.Context, teacher *checkpoint.Checkpoint,
 }
 
 // writer loads the teacher with the weights that are to write.
-func (c *LabelConfig) writer() (*checkpoint.Checkpoint, error) {
+func (c *LabelConfig) writer(report Report) (*checkpoint.Checkpoint, error) {
 	if c.Type == "" {
-		return checkpoint.Load(c.Teacher)
+		return report.load(c.Teacher)
 	}
-	return checkpoint.LoadPacked(c.Teacher, c.Type)
+	return report.loadPacked(c.Teacher, c.Type)
 }
 
 // labelWriter appends documents to the file in order; those that are done before their turn wait.

@@ -39,7 +39,7 @@ func textFile(t *testing.T, text string) string {
 // TestLabelText: documents of a text are what the tokenizer makes of its rows, in parts; the prompt of a row is given in each part that has some of it, and
 // a part that is all prompt is none.
 func TestLabelText(t *testing.T) {
-	_, r, err := new(RowsConfig).start(stories(t, ""), &TrainConfig{Steps: 1, BatchTokens: 1, Accumulate: 1, Context: 512, LR: 1})
+	_, r, err := new(RowsConfig).start(stories(t, ""), &TrainConfig{Steps: 1, BatchTokens: 1, Accumulate: 1, Context: 512, LR: 1}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,11 @@ func (t *training) memory(r *train.Run[data.Batch]) memorySplit {
 	for i := range r.Optimizer.M {
 		s.Optimizer += 4 * (len(r.Optimizer.M[i]) + len(r.Optimizer.V[i]))
 	}
+	if t.ema != nil {
+		for _, v := range t.ema.Values {
+			s.Optimizer += 4 * len(v)
+		}
+	}
 	for _, m := range t.beside() {
 		s.Teacher += m.Bytes()
 	}
@@ -55,7 +60,7 @@ func (s *memorySplit) most(x memorySplit) {
 func (s *memorySplit) figures() map[string]float64 {
 	m := map[string]float64{}
 	for name, n := range map[string]int{"weights": s.Weights, "gradients": s.Gradients, "optimizer": s.Optimizer, "activations": s.Activations, "teacher": s.Teacher,
-		"teacher_activations": s.TeacherActivations, "resident": s.Resident} {
+		"teacher_activations": s.TeacherActivations, "resident": s.Resident, "peak": memoryPeak()} {
 		if n > 0 {
 			m["memory_"+name+"_mib"] = math.Round(float64(n)/(1<<20)*10) / 10
 		}

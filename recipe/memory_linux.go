@@ -22,3 +22,21 @@ func memoryInUse() int {
 	}
 	return pages * os.Getpagesize()
 }
+
+// memoryPeak returns the most bytes of memory that the program has held, 0 where they are not known.
+func memoryPeak() int {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")))
+			if err != nil {
+				return 0
+			}
+			return kib << 10
+		}
+	}
+	return 0
+}

@@ -115,7 +115,7 @@ func (s *rollouts) train(ctx context.Context) error {
 
 // rollouts reads the models and prompts.
 func (c *PPOConfig) rollouts(report Report) (*rollouts, error) {
-	policy, err := checkpoint.Load(c.Policy)
+	policy, err := report.load(c.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (c *PPOConfig) rollouts(report Report) (*rollouts, error) {
 	if ref == "" {
 		ref = c.Policy
 	}
-	if s.ref, err = loadReference(ref, policy); err != nil {
+	if s.ref, err = loadReference(report, ref, policy); err != nil {
 		return nil, err
 	}
 	s.beside = append(s.beside, s.ref)
@@ -156,7 +156,7 @@ func (c *PPOConfig) guesses(s *rollouts) error {
 	if c.Draft == "" {
 		return nil
 	}
-	draft, err := checkpoint.LoadPacked(c.Draft, "f32")
+	draft, err := s.report.loadPacked(c.Draft, "f32")
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (c *PPOConfig) judges(s *rollouts) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Policy, err)
 	}
-	value, err := checkpoint.Load(c.Policy)
+	value, err := s.report.load(c.Policy)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func Reward(ctx context.Context, c RewardConfig, report Report) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	start, rows, err := c.start(c.Model, &c.TrainConfig)
+	start, rows, err := c.start(c.Model, &c.TrainConfig, report)
 	if err != nil {
 		return err
 	}

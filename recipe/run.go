@@ -293,7 +293,9 @@ func (x *execution) stage(ctx context.Context, s *Stage, st *StageState) error {
 	*sl.out = out
 	start := time.Now()
 	err := s.kind.run(ctx, s.Config, func(e Event) {
-		e.Stage = s.Name
+		if e.Stage != LoadStage {
+			e.Stage = s.Name
+		}
 		x.report(e)
 	})
 	st.Seconds += time.Since(start).Seconds()

@@ -188,7 +188,7 @@ func runCharts(logs []stageLog) []chart {
 			}
 		}
 		if len(nll) > 1 {
-			charts = append(charts, scaleOf([][]point{nll}).draw(l.Name+" on held-out text", "loss, nats a token", "tokens", nll))
+			charts = append(charts, scaleOf([][]point{nll}).draw(l.Name+" on what is held out", curveUnit[l.Kind], "tokens", nll))
 		}
 	}
 	return charts

@@ -86,7 +86,7 @@ func (c *SelectConfig) check(layers int) error {
 
 // Select chooses which of a teacher's layers stay attention, and leaves a table and a picture of what it measured.
 func Select(ctx context.Context, c SelectConfig, report Report) (*Selection, error) {
-	teacher, err := checkpoint.Load(c.Teacher)
+	teacher, err := report.load(c.Teacher)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (s *selecting) load(teacher *checkpoint.Checkpoint) error {
 	}
 	s.text.teacher = teacher.Model
 	if s.c.Student != "" {
-		student, err := checkpoint.Load(s.c.Student)
+		student, err := s.report.load(s.c.Student)
 		if err != nil {
 			return err
 		}

@@ -103,11 +103,11 @@ func (c *InitConfig) inputs() []string {
 }
 
 // hybrid makes the model: new Mamba layers, or those of another student with the teacher's attention beside them.
-func (c *InitConfig) hybrid(teacher *checkpoint.Checkpoint, mamba *model.MambaConfig, init model.Init) (*model.Model, error) {
+func (c *InitConfig) hybrid(report Report, teacher *checkpoint.Checkpoint, mamba *model.MambaConfig, init model.Init) (*model.Model, error) {
 	if c.MambaFrom == "" {
 		return model.FromTeacher(teacher.Model, mamba, init, rand.New(rand.NewPCG(c.Seed, 0)))
 	}
-	student, err := checkpoint.Load(c.MambaFrom)
+	student, err := report.load(c.MambaFrom)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func DefaultSFT() SFTConfig {
 
 // SFT trains a model to say what the assistant says in conversations, stage two of the method: cross-entropy on the assistant's tokens alone.
 func SFT(ctx context.Context, c SFTConfig, report Report) error {
-	start, rows, err := c.start(c.Model, &c.TrainConfig)
+	start, rows, err := c.start(c.Model, &c.TrainConfig, report)
 	if err != nil {
 		return err
 	}
@@ -115,14 +115,14 @@ var errNoTemplate = errors.New("it is a conversation, and the model has no chat 
 	"or give rows of prompt and completion")
 
 // start reads the model that a stage begins with, and what turns rows into its tokens.
-func (c *RowsConfig) start(dir string, t *TrainConfig) (*checkpoint.Checkpoint, *textRows, error) {
+func (c *RowsConfig) start(dir string, t *TrainConfig, report Report) (*checkpoint.Checkpoint, *textRows, error) {
 	if err := t.validate(); err != nil {
 		return nil, nil, err
 	}
 	if t.Crop != 0 {
 		return nil, nil, errors.New("conversations cannot begin at a random place: crop must be 0")
 	}
-	start, err := checkpoint.Load(dir)
+	start, err := report.load(dir)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -78,11 +78,11 @@ func encoded(t *testing.T, r *textRows, row string) data.Sequence {
 // TestEncode checks what is learnt of each form: the answer and the end of the text, the assistant's turns, and not those that are given.
 func TestEncode(t *testing.T) {
 	c := SFTConfig{TrainConfig: DefaultTrain()}
-	_, plain, err := c.start(stories(t, ""), &c.TrainConfig)
+	_, plain, err := c.start(stories(t, ""), &c.TrainConfig, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, chatty, err := c.start(stories(t, chatML), &c.TrainConfig)
+	_, chatty, err := c.start(stories(t, chatML), &c.TrainConfig, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestRowsCounted(t *testing.T) {
 	train := func(skip, drop bool) (*textRows, int, error) {
 		c := SFTConfig{RowsConfig: RowsConfig{SkipBad: skip, DropLong: drop}, TrainConfig: DefaultTrain()}
 		c.TrainConfig.Context = 32
-		_, r, err := c.start(dir, &c.TrainConfig)
+		_, r, err := c.start(dir, &c.TrainConfig, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestSFT(t *testing.T) {
 // TestPromptIsNotLearnt checks that the rows which predict the answer have targets and no others: a prompt's own tokens are read, not learnt.
 func TestPromptIsNotLearnt(t *testing.T) {
 	c := SFTConfig{TrainConfig: DefaultTrain()}
-	_, r, err := c.start(stories(t, ""), &c.TrainConfig)
+	_, r, err := c.start(stories(t, ""), &c.TrainConfig, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

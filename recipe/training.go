@@ -8,6 +8,9 @@ import (
 	"maps"
 	"math"
 	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
 
 	"krait/autograd"
 	"krait/checkpoint"
@@ -50,6 +53,8 @@ type TrainConfig struct {
 	EvalRows    int      `json:"eval_rows,omitempty"`               // documents or rows to hold out, the last ones
 	EvalText    string   `json:"eval_text,omitempty"`               // a text file to measure on as well
 	Patience    int      `json:"early_stopping_patience,omitempty"` // measurements without a better one after which it ends; 0: it does not
+	EMADecay    float64  `json:"ema_decay,omitempty"`               // keep an exponential moving average of the weights, which is measured where they are; 0: none
+	EMAResult   bool     `json:"ema_result,omitempty"`              // the average is the result
 	Recompute   bool     `json:"recompute,omitempty"`               // keep only what goes into each layer, and run the layer again for its gradients
 	Spike       float64  `json:"loss_spike_factor,omitempty"`       // a step is skipped whose loss is so many times the running mean; 0: none is
 }
@@ -100,6 +105,8 @@ func (c *TrainConfig) validate() error {
 		return fmt.Errorf("save_total_limit, eval_steps, eval_rows and early_stopping_patience must not be negative, loss_spike_factor more than 1")
 	case c.EvalEvery == 0 && (c.EvalRows > 0 || c.EvalText != "" || c.Patience > 0):
 		return fmt.Errorf("eval_rows, eval_text and early_stopping_patience need eval_steps: how often to measure")
+	case !(c.EMADecay >= 0 && c.EMADecay < 1) || c.EMAResult && c.EMADecay == 0:
+		return fmt.Errorf("ema_decay is %g: want a share from 0 to below 1, and above 0 where the average is to be the result", c.EMADecay)
 	case c.Beta1 < 0 || c.Beta1 >= 1 || c.Beta2 < 0 || c.Beta2 >= 1 || c.RestLR < 0 || c.Clip < 0 || c.WeightDecay < 0:
 		return fmt.Errorf("betas must be in [0,1), scales and limits must not be negative")
 	}
@@ -147,6 +154,7 @@ type training struct {
 	profile    *autograd.Profile                                     // takes the time of operations; the loss may use it for the teacher's too
 	report     Report
 	tokens     tokenCount
+	ema        *optim.EMA  // nil: none
 	last       *train.Eval // the latest measurement on what is held out
 }
 
@@ -192,6 +200,9 @@ func (t *training) run(ctx context.Context) error {
 	if len(opt.Params) == 0 {
 		return fmt.Errorf("no weight is left to train")
 	}
+	if t.EMADecay > 0 {
+		t.ema = optim.NewEMA(t.EMADecay, slices.DeleteFunc(t.params(), func(p optim.Param) bool { return strings.HasPrefix(p.Name, valuePrefix) }))
+	}
 	stream, err := t.batches()
 	if err != nil {
 		return err
@@ -211,7 +222,7 @@ func (t *training) run(ctx context.Context) error {
 	r := &train.Run[data.Batch]{
 		Config: train.Config{Steps: t.Steps, Accumulate: t.Accumulate, Clip: t.Clip, SaveEvery: t.SaveEvery, EvalEvery: t.EvalEvery, Patience: t.Patience, Spike: t.Spike,
 			Schedule: optim.Schedule{Name: t.Schedule, Peak: t.LR, Floor: t.FloorLR, Warmup: t.Warmup, Total: t.Steps, Decay: t.Decay}},
-		Optimizer: opt, Next: stream.Next, Loss: t.countedLoss, Profile: t.profile,
+		Optimizer: opt, Next: stream.Next, Loss: t.countedLoss, Profile: t.profile, EMA: t.ema,
 	}
 	r.Save = func() error { return t.save(r, stream.Cursor()) }
 	r.Rewind = func() (string, error) { return t.rewind(r) }
@@ -223,6 +234,9 @@ func (t *training) run(ctx context.Context) error {
 	}
 	if err := t.loop(ctx, r, stream.Epoch, p); err != nil {
 		return err
+	}
+	if t.EMAResult {
+		t.ema.Swap()
 	}
 	if t.after != nil {
 		figures, err := t.after(ctx)
@@ -326,6 +340,7 @@ func (t *training) complete(p *checkpoint.Provenance) error {
 	}
 	t.checkpoint.Model.Train(func(string) bool { return false })
 	t.checkpoint.Model.Recompute(false)
+	debug.FreeOSMemory() // gradients, moments and activations, before the weights are written
 	tmp := checkpoint.Partial(t.out)
 	if err := t.checkpoint.WriteTo(tmp); err != nil {
 		return fmt.Errorf("%s: %w", tmp, err)

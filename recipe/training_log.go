@@ -81,6 +81,13 @@ func (t *training) loop(ctx context.Context, r *train.Run[data.Batch], epoch fun
 			}
 		}
 	}
+	if t.last != nil && t.last.EMA != nil {
+		for name, v := range map[string]float64{"eval_ema_loss": t.last.EMA.Loss, "eval_ema_nll": t.last.EMA.NLL} {
+			if v != 0 {
+				p.Metrics[name] = v
+			}
+		}
+	}
 	if elapsed := time.Since(start).Seconds(); r.Progress.Total > before {
 		p.Metrics[unit+"_per_second"] = float64(r.Progress.Total-before) / elapsed
 		for kind, d := range r.Profile {
@@ -128,7 +135,7 @@ func (t *training) evaluation() (func(context.Context) (*train.Eval, error), err
 		}
 		text.teacher = t.teacher
 	}
-	return func(ctx context.Context) (*train.Eval, error) {
+	measure := func(ctx context.Context) (*train.Eval, error) {
 		e := &train.Eval{}
 		if t.held != nil {
 			if err := t.measureRows(ctx, e); err != nil {
@@ -143,7 +150,25 @@ func (t *training) evaluation() (func(context.Context) (*train.Eval, error), err
 			e.NLL, e.KL, e.Top1 = f.NLL, f.KL, f.Top1
 		}
 		return e, nil
-	}, nil
+	}
+	return func(ctx context.Context) (*train.Eval, error) { return t.measured(ctx, measure) }, nil
+}
+
+// measured measures what will be the result, and beside the weights their average where there is one.
+func (t *training) measured(ctx context.Context, measure func(context.Context) (*train.Eval, error)) (e *train.Eval, err error) {
+	if !t.EMAResult {
+		if e, err = measure(ctx); err != nil || t.ema == nil {
+			return e, err
+		}
+	}
+	t.ema.Swap()
+	mean, err := measure(ctx)
+	t.ema.Swap()
+	if err != nil || t.EMAResult {
+		return mean, err
+	}
+	e.EMA = mean
+	return e, nil
 }
 
 // measureRows measures the training's own loss on the rows that are held out.

@@ -56,6 +56,11 @@ func (t *training) save(r *train.Run[data.Batch], cursor data.Cursor) error {
 	if err := writeMoments(r.Optimizer, filepath.Join(checkpoint.Partial(dir), "optimizer.safetensors")); err != nil {
 		return err
 	}
+	if t.ema != nil {
+		if err := writeMean(t.ema, filepath.Join(checkpoint.Partial(dir), meanFile)); err != nil {
+			return err
+		}
+	}
 	j, err := json.Marshal(trainState{Progress: r.Progress, Cursor: cursor, Optimizer: r.Optimizer.Steps, Tokens: t.tokens.total})
 	if err != nil {
 		return err
@@ -138,6 +143,11 @@ func (t *training) load(r *train.Run[data.Batch], step int) (s trainState, err e
 	if err := t.fillWeights(dir); err != nil {
 		return s, err
 	}
+	if t.ema != nil {
+		if err := readMean(t.ema, filepath.Join(dir, meanFile)); err != nil {
+			return s, err
+		}
+	}
 	return s, readMoments(r.Optimizer, filepath.Join(dir, "optimizer.safetensors"))
 }
 
@@ -160,28 +170,57 @@ func moment(a *optim.AdamW, i int) []float32 {
 }
 
 func writeMoments(a *optim.AdamW, path string) error {
-	list := moments(a)
+	return writeNumbers(path, moments(a), func(i int) []float32 { return moment(a, i) })
+}
+
+func readMoments(a *optim.AdamW, path string) error {
+	return readNumbers(path, moments(a), func(i int) []float32 { return moment(a, i) })
+}
+
+// meanFile holds the average of the weights in a saved state.
+const meanFile = "ema.safetensors"
+
+// means lists the averages under the weights' names.
+func means(e *optim.EMA) []safetensors.Tensor {
+	var list []safetensors.Tensor
+	for _, p := range e.Params {
+		list = append(list, safetensors.Tensor{Name: p.Name, DType: safetensors.F32, Shape: p.Tensor.Shape})
+	}
+	return list
+}
+
+func writeMean(e *optim.EMA, path string) error {
+	return writeNumbers(path, means(e), func(i int) []float32 { return e.Values[i] })
+}
+
+func readMean(e *optim.EMA, path string) error {
+	return readNumbers(path, means(e), func(i int) []float32 { return e.Values[i] })
+}
+
+// writeNumbers writes tensors whose numbers of gives.
+func writeNumbers(path string, list []safetensors.Tensor, of func(i int) []float32) error {
 	index := map[string]int{}
 	for i, t := range list {
 		index[t.Name] = i
 	}
 	return safetensors.WriteFunc(path, list, nil, func(t safetensors.Tensor) ([]byte, error) {
-		return safetensors.EncodeFloat32s(t.DType, moment(a, index[t.Name])), nil
+		return safetensors.EncodeFloat32s(t.DType, of(index[t.Name])), nil
 	})
 }
 
-func readMoments(a *optim.AdamW, path string) error {
+// readNumbers reads tensors into what of gives.
+func readNumbers(path string, list []safetensors.Tensor, of func(i int) []float32) error {
 	f, err := safetensors.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	for i, want := range moments(a) {
+	for i, want := range list {
 		t, ok := f.Tensor(want.Name)
 		if !ok || !slices.Equal(t.Shape, want.Shape) {
 			return fmt.Errorf("%s: no tensor %s of shape %v", path, want.Name, want.Shape)
 		}
-		if err := safetensors.Float32s(moment(a, i), t); err != nil {
+		if err := safetensors.Float32s(of(i), t); err != nil {
 			return err
 		}
 	}

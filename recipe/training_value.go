@@ -29,6 +29,9 @@ func (t *training) describe(s train.Step) string {
 	return fmt.Sprintf("loss %.4f", s.Loss)
 }
 
+// valuePrefix stands before the names of the value model's weights.
+const valuePrefix = "value_model."
+
 // weights yields those of the model and, with a prefix, those of the value model.
 func (t *training) weights(yield func(name string, p *tensor.Tensor) bool) {
 	for name, p := range t.checkpoint.Model.Params {
@@ -40,7 +43,7 @@ func (t *training) weights(yield func(name string, p *tensor.Tensor) bool) {
 		return
 	}
 	for name, p := range t.value.Params {
-		if !yield("value_model."+name, p) {
+		if !yield(valuePrefix+name, p) {
 			return
 		}
 	}

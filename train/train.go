@@ -55,6 +55,7 @@ type Eval struct {
 	NLL   float64            `json:"nll,omitempty"` // of a text, nats a token
 	KL    float64            `json:"kl,omitempty"`
 	Top1  float64            `json:"top1,omitempty"`
+	EMA   *Eval              `json:"ema,omitempty"` // of the weights' average, where that is not what becomes of the training
 }
 
 // measure is what an early end is judged by.
@@ -91,7 +92,8 @@ type Run[B any] struct {
 	Rewind    func() (string, error)               // sets weights and moments to the last good state, and names it; nil where there is none
 	Reduce    func([]optim.Param, *loss.Total) error
 	Profile   *autograd.Profile
-	TapeBytes int // memory of the activations of the steps so far
+	EMA       *optim.EMA // takes in the weights after every step that is not skipped; or nil
+	TapeBytes int        // memory of the activations of the steps so far
 }
 
 // Loop trains from Progress to Config.Steps. It ends early, with a state saved, when ctx ends; and without an error when evaluations stop getting
@@ -190,6 +192,9 @@ func (r *Run[B]) step(tape *autograd.Tape) (Step, error) {
 	}
 	r.Progress.Mean += meanShare * (s.Loss - r.Progress.Mean)
 	r.Optimizer.Update(s.LR, optim.ClipScale(s.GradNorm, r.Clip)/n)
+	if r.EMA != nil {
+		r.EMA.Update()
+	}
 	s.Seconds = time.Since(start).Seconds()
 	return s, nil
 }

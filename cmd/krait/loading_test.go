@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"krait/gguf"
+	"krait/recipe"
 )
 
 // TestLoading: reading weights is shown from a gigabyte on, and the next model's is shown again.
@@ -15,8 +16,8 @@ func TestLoading(t *testing.T) {
 	var out bytes.Buffer
 	u := &ui{err: &out, stages: map[string]*progress{}}
 	small := u.loading("dir/small")
-	small(1<<29, slowLoad-1)
-	small(slowLoad-1, slowLoad-1)
+	small(1<<29, recipe.SlowLoad-1)
+	small(recipe.SlowLoad-1, recipe.SlowLoad-1)
 	if out.Len() > 0 {
 		t.Errorf("a small model: %q", out.String())
 	}

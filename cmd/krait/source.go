@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -105,22 +104,8 @@ func (u *ui) loadPackedCheckpoint(name, weights string) (*checkpoint.Checkpoint,
 	return checkpoint.LoadPackedProgress(name, weights, u.loading(name))
 }
 
-// slowLoad is the size of weights from which on reading them is shown.
-const slowLoad = 1 << 30
-
 // loading shows how much of a large model's weights is read.
-func (u *ui) loading(name string) checkpoint.Progress {
-	return func(done, total int64) {
-		if total < slowLoad {
-			return
-		}
-		const stage = "load"
-		u.report(recipe.Event{Stage: stage, Done: int(done >> 20), Total: int(total >> 20), Unit: "MiB", Text: filepath.Base(name)})
-		if done == total {
-			u.end(stage)
-		}
-	}
-}
+func (u *ui) loading(name string) checkpoint.Progress { return recipe.Loading(u.report, name) }
 
 // withTokenizer reads the tokenizer of a MODEL, where it has one.
 func withTokenizer(name string, c *checkpoint.Checkpoint) (*loaded, error) {

@@ -121,6 +121,8 @@ func trainFlags(f *pflag.FlagSet, c *recipe.TrainConfig) {
 	f.Float64Var(&c.Beta2, "beta2", c.Beta2, "AdamW's `DECAY` of the second moment")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "`SEED` of the order of documents")
 	f.StringVar(&c.Compute, "compute", c.Compute, "`FORMAT` of the operands of matrix products: f32 or bf16; weights and sums are float32")
+	f.Float64Var(&c.EMADecay, "ema-decay", 0, "keep an average of the weights that forgets with this `DECAY`, such as 0.99, and measure it on what is held out; 0: none")
+	f.BoolVar(&c.EMAResult, "ema-result", false, "make the average of the weights the result")
 	f.BoolVar(&c.Recompute, "recompute", false, "keep only what goes into each layer in memory and run the layer again for its gradients, which stay the same")
 	f.IntVar(&c.SaveEvery, "save-steps", c.SaveEvery, "save a state to go on from every `N` steps; 0: never")
 	f.IntVar(&c.SaveLimit, "save-total-limit", 1, "keep the latest `N` states while training")
@@ -170,6 +172,8 @@ func checkTrain(cmd *cobra.Command, c *recipe.TrainConfig) error {
 		return usage(cmd, "--eval-rows, --eval-text and --early-stopping-patience need --eval-steps: how often to measure")
 	case c.SaveLimit < 0 || c.EvalEvery < 0 || c.EvalRows < 0 || c.Patience < 0 || c.Spike != 0 && !(c.Spike > 1):
 		return usage(cmd, "--save-total-limit, --eval-steps, --eval-rows, --early-stopping-patience: none negative; --loss-spike-factor: more than 1")
+	case !(c.EMADecay >= 0 && c.EMADecay < 1) || c.EMAResult && c.EMADecay == 0:
+		return usage(cmd, "--ema-decay is %g, want a share from 0 to below 1, and above 0 with --ema-result", c.EMADecay)
 	case c.SaveEvery < 0:
 		return usage(cmd, "--save-steps is %d, want a positive number, or 0 for never", c.SaveEvery)
 	}

@@ -223,6 +223,9 @@ func (u *ui) report(e recipe.Event) {
 	case line != "":
 		u.say(line)
 	}
+	if e.Stage == recipe.LoadStage && e.Done == e.Total {
+		u.end(e.Stage) // the next model has its own
+	}
 }
 
 // addBar gives a stage a bar; u.mu is held.
