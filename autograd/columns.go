@@ -1,6 +1,7 @@
 package autograd
 
 import (
+	"krait/kernel"
 	"krait/tensor"
 )
 
@@ -52,4 +53,53 @@ func Repeat(first, groups, width, times int) []int32 {
 		}
 	}
 	return index
+}
+
+// Beside returns the columns of a and, right of them, those of b: a and b (rows, dim) with the same rows.
+func Beside(t *Tape, a, b *tensor.Tensor) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	rows, da, db := a.Rows(), a.Cols(), b.Cols()
+	y := t.New(rows, da+db, a, b)
+	for r := range rows {
+		copy(y.Row(r), a.Row(r))
+		copy(y.Row(r)[da:], b.Row(r))
+	}
+	if t.Recording(a, b) {
+		t.Record(Elementwise, func() {
+			for r := range rows {
+				dy := y.Grad[r*(da+db):][:da+db]
+				if a.Grad != nil {
+					kernel.Add(a.Grad[r*da:][:da], dy)
+				}
+				if b.Grad != nil {
+					kernel.Add(b.Grad[r*db:][:db], dy[da:])
+				}
+			}
+		})
+	}
+	return y
+}
+
+// Before returns for each row of x (rows, dim), which is laid end to end of sequences of these lengths, the row before it in its
+// sequence; zeros for a sequence's first.
+func Before(t *Tape, x *tensor.Tensor, lens []int) *tensor.Tensor {
+	defer t.Stop(Elementwise, t.Start())
+	d := x.Cols()
+	y := t.New(x.Rows(), d, x)
+	start := 0
+	for _, n := range lens {
+		clear(y.Row(start))
+		copy(y.Data[(start+1)*d:(start+n)*d], x.Data[start*d:])
+		start += n
+	}
+	if t.Recording(x) {
+		t.Record(Elementwise, func() {
+			start := 0
+			for _, n := range lens {
+				kernel.Add(x.Grad[start*d:(start+n-1)*d], y.Grad[(start+1)*d:])
+				start += n
+			}
+		})
+	}
+	return y
 }

@@ -112,6 +112,28 @@ func TestGradients(t *testing.T) {
 			t.Errorf("1 + 2⁻¹² times %g is %g: it was not rounded to bf16", w.Data[0], y.Data[0])
 		}
 	})
+	t.Run("Beside", func(t *testing.T) {
+		a, b := r(4, 3), r(4, 5)
+		check(t, func(tp *Tape) *tensor.Tensor { return Beside(tp, a, b) }, a, b)
+		if y := Beside(nil, a, b); !slices.Equal(y.Row(2), slices.Concat(a.Row(2), b.Row(2))) {
+			t.Errorf("%v", y.Row(2))
+		}
+	})
+	t.Run("Before", func(t *testing.T) {
+		x := r(7, 3)
+		lens := []int{4, 1, 2}
+		check(t, func(tp *Tape) *tensor.Tensor { return Before(tp, x, lens) }, x)
+		y := Before(nil, x, lens)
+		for row, from := range []int{-1, 0, 1, 2, -1, -1, 5} {
+			want := make([]float32, 3)
+			if from >= 0 {
+				want = x.Row(from)
+			}
+			if !slices.Equal(y.Row(row), want) {
+				t.Errorf("row %d: %v, want %v", row, y.Row(row), want)
+			}
+		}
+	})
 	t.Run("RMSNorm", func(t *testing.T) {
 		x, w := r(4, 24), r(24)
 		check(t, func(tp *Tape) *tensor.Tensor { return RMSNorm(tp, x, w, 1e-5) }, x, w)

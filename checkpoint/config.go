@@ -42,6 +42,8 @@ type hfConfig struct {
 	MaxWindowLayers       *int            `json:"max_window_layers"`
 	RopeInterleaved       bool            `json:"rope_interleaved"`
 	DraftHeadTokens       []int32         `json:"draft_head_tokens"` // ours: the tokens that a draft's output layer knows
+	DraftType             string          `json:"draft_type"`        // ours: "eagle" for a draft head
+	DraftTarget           string          `json:"draft_target"`      // ours: the fingerprint of a draft head's target
 	AttnLayers            *[]int          `json:"attn_layers"`       // Qwerky's
 	AttentionLayers       *[]int          `json:"attention_layers"`
 	NumLabels             *int            `json:"num_labels"`
@@ -113,6 +115,14 @@ func parseConfigFor(config, mamba []byte, h hint) (model.Config, *hfConfig, erro
 	if c.NumLabels, err = f.labels(); err != nil {
 		return c, nil, fmt.Errorf("config.json: %w", err)
 	}
+	c.HeadTokens = f.DraftHeadTokens
+	switch f.DraftType {
+	case "":
+	case eagleType:
+		c.Eagle = true
+	default:
+		return c, nil, fmt.Errorf("config.json: draft_type %q: want %q", f.DraftType, eagleType)
+	}
 	if mamba != nil {
 		attn := f.AttnLayers
 		if attn == nil {
@@ -144,7 +154,7 @@ func (h *hfConfig) model() (model.Config, error) {
 		NumAttentionHeads: h.NumAttentionHeads, NumKeyValueHeads: h.NumAttentionHeads, VocabSize: h.VocabSize,
 		MaxPositionEmbeddings: h.MaxPositionEmbeddings, RMSNormEps: 1e-6, RopeTheta: 10000,
 		QKVBias: h.AttentionBias, OBias: h.AttentionBias, MLPBias: h.MLPBias,
-		TieWordEmbeddings: h.TieWordEmbeddings != nil && *h.TieWordEmbeddings, HeadTokens: h.DraftHeadTokens,
+		TieWordEmbeddings: h.TieWordEmbeddings != nil && *h.TieWordEmbeddings,
 	}
 	h.family(&c)
 	if h.NumKeyValueHeads != nil {

@@ -26,6 +26,7 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 		delete(out, "attention_layers")
 		delete(out, "auto_map")
 	}
+	c.draftFields(out)
 	if mc.Mamba != nil && mc.Mamba.Backbone {
 		maps.Copy(out, formatBackbone(mc))
 		return writeJSON(c.withDType(out))
@@ -39,10 +40,6 @@ func (c *Checkpoint) formatConfig() ([]byte, error) {
 	}
 	if mc.NumLabels > 0 {
 		rewardFields(out)
-	}
-	delete(out, "draft_head_tokens")
-	if len(mc.HeadTokens) > 0 {
-		out["draft_head_tokens"] = mc.HeadTokens
 	}
 	if out["rope_parameters"] == nil {
 		out["rope_theta"] = mc.RopeTheta

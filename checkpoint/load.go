@@ -29,6 +29,7 @@ type Checkpoint struct {
 	Files      map[string][]byte // the tokenizer's and the generation's files, carried as they are
 	Stored     quant.Format      // of the weights as they are stored: what a packed load without a format leaves them
 	DType      safetensors.DType // in which Save writes the weights: F32 (also ""), BF16 or F16. A load leaves it alone
+	Target     string            // of a draft head: the Fingerprint of the model it is a head of
 	config     map[string]json.RawMessage
 	tokenizer  func() (*tokenizer.Tokenizer, error) // parses on its first call
 }
@@ -82,10 +83,14 @@ func LoadReward(dir string) (*Checkpoint, error) {
 	return c, err
 }
 
-// mustWrite refuses a reward model.
+// mustWrite refuses a reward model and a draft head.
 func mustWrite(dir string, c *Checkpoint, err error) (*Checkpoint, error) {
-	if err == nil && c.Model.Config.NumLabels > 0 {
+	switch {
+	case err != nil:
+	case c.Model.Config.NumLabels > 0:
 		return nil, fmt.Errorf("load %s: %w", dir, ErrReward)
+	case c.Model.Config.Eagle:
+		return nil, fmt.Errorf("load %s: %w", dir, ErrEagle)
 	}
 	return c, err
 }
@@ -240,6 +245,9 @@ func leastWeights(c *model.Config) float64 {
 		n += (layers - attn) * columns
 		rest *= layers - attn
 	}
+	if c.Eagle {
+		n += 2 * hidden
+	}
 	return hidden*(n+attn*attention) + rest
 }
 
@@ -259,7 +267,7 @@ func readSmall(files fs.FS, weights hint) (*Checkpoint, model.Config, error) {
 	if err != nil {
 		return nil, mc, err
 	}
-	c.BOS, c.EOS, c.config = h.BOSTokenID, h.EOSTokenID, h.fields
+	c.BOS, c.EOS, c.config, c.Target = h.BOSTokenID, h.EOSTokenID, h.fields, h.DraftTarget
 	for _, name := range carried {
 		data, err := readOptional(files, name)
 		if err != nil {

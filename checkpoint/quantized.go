@@ -88,6 +88,11 @@ func LoadPacked(dir, format string) (*Checkpoint, error) { return LoadPackedProg
 
 // LoadPackedProgress is LoadPacked for someone who waits; p may be nil.
 func LoadPackedProgress(dir, format string, p Progress) (*Checkpoint, error) {
+	c, err := loadPacked(dir, format, p)
+	return mustWrite(dir, c, err)
+}
+
+func loadPacked(dir, format string, p Progress) (*Checkpoint, error) {
 	w := wanted{packed: true, format: format, progress: p}
 	if IsGGUF(dir) {
 		return loadGGUF(dir, w)
@@ -99,7 +104,7 @@ func LoadPackedProgress(dir, format string, p Progress) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	return mustWrite(dir, c, nil)
+	return c, nil
 }
 
 // LoadPackedFS is LoadPacked for a file system that holds a single model.safetensors.

@@ -60,6 +60,9 @@ type slot struct {
 	*generation
 	i      int
 	logits []float32 // of the rows it fed
+	hidden *tensor.Tensor
+	piece  int // rows of its prompt in the step, and where they begin
+	row    int
 	err    error
 }
 
@@ -134,11 +137,13 @@ func (b *batch) compose() {
 	b.fed.Tokens, b.fed.Runs, b.rows, b.prompts = b.fed.Tokens[:0], b.fed.Runs[:0], b.rows[:0], 0
 	for _, s := range b.slots {
 		piece, start := s.fed, len(b.fed.Runs)
+		s.piece = 0
 		if from, prompt := s.state.Len(), len(s.Prompt)-1; from < prompt {
 			if b.prompts >= prefillGrid {
 				continue // its turn comes when others have passed their prompts
 			}
 			piece = s.tokens[from:pieceEnd(from, prompt)]
+			s.row, s.piece = len(b.fed.Tokens), len(piece)
 			b.prompts += len(piece)
 		} else {
 			for i := range piece {
@@ -163,6 +168,11 @@ func (b *batch) step(ctx context.Context) error {
 	tape, m := b.tape, b.engine.Target
 	tape.Reset()
 	hidden := m.Forward(tape, b.fed) // (rows, hidden)
+	for _, s := range b.slots {
+		if s.piece > 0 && s.sees() {
+			s.draft.above.saw(s.state.Len()-s.piece, hidden.Slice(s.row, s.row+s.piece).Data)
+		}
+	}
 	if len(b.ready) == 0 {
 		return nil
 	}
@@ -173,7 +183,7 @@ func (b *batch) step(ctx context.Context) error {
 	vocab := m.Config.VocabSize
 	row := 0
 	for _, s := range b.ready {
-		s.logits = logits.Data[row*vocab:][:len(s.fed)*vocab]
+		s.logits, s.hidden = logits.Data[row*vocab:][:len(s.fed)*vocab], hidden.Slice(row, row+len(s.fed))
 		row += len(s.fed)
 	}
 	more, branches := len(b.rows)-len(b.ready), 0
@@ -183,7 +193,7 @@ func (b *batch) step(ctx context.Context) error {
 	tensor.Rows(len(b.ready), b.work(vocab), func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			s := b.ready[i]
-			s.err = s.end(s.logits)
+			s.err = s.end(s.hidden, s.logits)
 		}
 	})
 	if b.prompts == 0 {

@@ -166,11 +166,17 @@ type drafter struct {
 	checked  int // tokens that are known to be in the draft's vocabulary
 	seconds  int // second candidates in the proposal being judged
 	lag, k   int // of the proposal being judged: tokens fed that are committed, tokens proposed
+
+	// Of a draft head.
+	above    *above    // what it reads of the target's, else nil
+	own      []float32 // its last row (hidden)
+	ownRow   tensor.Tensor
+	ownShape [2]int
 }
 
 func newDrafter(g *generation, t *autograd.Tape) *drafter {
 	return &drafter{model: g.Draft, state: g.Draft.NewState(), sampling: g.Sampling, rng: g.rng, history: g.history, q: make([][]float32, g.Speculate), tape: t,
-		vocab: g.target.Config.VocabSize}
+		vocab: g.target.Config.VocabSize, above: newAbove(g.Draft)}
 }
 
 // knows reports whether all tokens are in the draft's vocabulary, which may be padded to another size than the target's.
@@ -202,7 +208,16 @@ func (d *drafter) catchUp(ctx context.Context, tokens []int32) error {
 	if d.behind(len(tokens)) == 0 {
 		return nil
 	}
-	return feed(ctx, d.tape, d.model, d.state, tokens[:len(tokens)-1])
+	err := feed(ctx, d.tape, d.model, d.state, tokens[:len(tokens)-1], d.read, nil)
+	d.forget()
+	return err
+}
+
+// forget drops the hidden rows that the state has read.
+func (d *drafter) forget() {
+	if d.above != nil {
+		d.above.forget(d.state.Len() - 1)
+	}
 }
 
 // propose appends the tokens of a choice to fed, a second candidate first. What it feeds stays provisional until keep.
@@ -214,9 +229,7 @@ func (d *drafter) propose(fed, tokens []int32, c choice) ([]int32, error) {
 	defer func() { d.history.Pop(made) }()
 	for i := range c.k {
 		d.tape.Reset()
-		d.runs[0] = model.Run{Len: len(next), State: d.state}
-		hidden := d.model.Forward(d.tape, model.Batch{Tokens: next, Runs: d.runs[:]}) // (len(next), hidden)
-		logits := d.adjust(d.model.Logits(d.tape, d.lastRow(hidden)).Data)
+		logits := d.adjust(d.forward(next, i))
 		if !slices.ContainsFunc(logits, possible) { // the tokens that the draft knows are all forbidden here
 			if d.k = i + 1; i == 0 {
 				d.keep(0) // nobody will judge: what was fed are tokens that stay
@@ -238,6 +251,22 @@ func (d *drafter) propose(fed, tokens []int32, c choice) ([]int32, error) {
 		next = fed[len(fed)-1:]
 	}
 	return fed, nil
+}
+
+// forward feeds the tokens before guess number i and returns its logits (vocab).
+func (d *drafter) forward(next []int32, i int) []float32 {
+	d.runs[0] = model.Run{Len: len(next), State: d.state}
+	b := model.Batch{Tokens: next, Runs: d.runs[:]}
+	if i == 0 {
+		b.Hidden = d.read(len(next))
+	} else {
+		b.Hidden = d.readOwn()
+	}
+	last := d.lastRow(d.model.Forward(d.tape, b))
+	if d.above != nil {
+		d.own = append(d.own[:0], last.Data...)
+	}
+	return d.model.Logits(d.tape, last).Data
 }
 
 // secondBest returns the token with the largest logit but token x, or -1 where only x is possible.
@@ -285,5 +314,12 @@ func (d *drafter) token(logits []float32, i int) (int32, error) {
 	return sample.Pick(d.q[i], d.rng), nil
 }
 
-// keep commits what was fed of the accepted tokens and forgets the rest.
-func (d *drafter) keep(accepted int) { d.state.Keep(d.lag + min(accepted, d.k-1)) }
+// keep commits what was fed of the accepted tokens and forgets the rest. A head forgets the accepted ones too: they come again with the target's
+// hidden rows, which are better than its own.
+func (d *drafter) keep(accepted int) {
+	if d.above != nil {
+		accepted = 0
+	}
+	d.state.Keep(d.lag + min(accepted, d.k-1))
+	d.forget()
+}

@@ -59,7 +59,7 @@ type Request struct {
 	Seed      uint64
 	Stop      []int32 // the token that ends the output is its last one
 
-	Draft     *model.Model // proposes tokens; its ids mean what the target's mean, though there may be more or fewer; nil is none
+	Draft     *model.Model // proposes tokens: a model, or a head on the target's hidden states; its ids mean what the target's mean, though a model may have more or fewer; nil is none
 	NGram     bool         // proposes what followed the same tokens before, in the prompt or the output
 	Corpus    *Corpus      // proposes what follows the same tokens there; nil is none
 	Speculate int          // the most tokens a round proposes; 0 is plain decoding
@@ -113,6 +113,11 @@ func (e *Engine) check(r *Request) error {
 		return err
 	}
 	switch {
+	case c.Eagle:
+		return fmt.Errorf("the model is a draft head, which cannot write by itself")
+	case r.Draft != nil && r.Draft.Config.Eagle && (r.Draft.Config.HiddenSize != c.HiddenSize || r.Draft.Config.VocabSize != c.VocabSize):
+		return fmt.Errorf("the draft is a head on hidden states of %d numbers for a vocabulary of %d, the model has %d and %d",
+			r.Draft.Config.HiddenSize, r.Draft.Config.VocabSize, c.HiddenSize, c.VocabSize)
 	case len(r.Prompt) == 0:
 		return fmt.Errorf("prompt is empty, want at least one token")
 	case c.MaxPositionEmbeddings > 0 && len(r.Prompt) > c.MaxPositionEmbeddings:

@@ -44,7 +44,8 @@ func TestGreedySpeculation(t *testing.T) {
 		}
 		drafts := map[string]*model.Model{
 			"none": nil, "itself": m, "nearly itself": subset(t, m, layers, 0.02), "first layer": subset(t, m, layers[:1], 0), "last layer": subset(t, m, layers[len(layers)-1:], 0),
-			"head of every third token": cutHead(t, m, 3), "short cut": shortcut(t, m), "larger vocabulary": randomModel(t, vocab+9, 0, 1, []int{0}, 14),
+			"head of every third token": cutHead(t, m, 3), "short cut": shortcut(t, m), "eagle": eagle(t, m, layers[len(layers)-1:], nil, 0.05, 16), "eagle of every second token": eagle(t, m, layers[:1], []int32{0, 2, 4, 6, 8}, 0.05, 17),
+			"larger vocabulary":  randomModel(t, vocab+9, 0, 1, []int{0}, 14),
 			"smaller vocabulary": randomModel(t, vocab/2, 0, 1, []int{0}, 15),
 			"random attention":   randomModel(t, vocab, 0, 1, []int{0}, 4), "random hybrid": randomModel(t, vocab, 0, 2, []int{0}, 5), "random mamba": randomModel(t, vocab, 40, 1, nil, 6),
 		}

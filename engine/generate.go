@@ -11,6 +11,7 @@ import (
 	"krait/autograd"
 	"krait/model"
 	"krait/sample"
+	"krait/tensor"
 )
 
 // prefillGrid is where a prompt is cut: pieces end at multiples of it, so that memory is bounded and a request has the same bits
@@ -133,7 +134,11 @@ func (g *generation) close(e *Engine) {
 func (g *generation) prefill(ctx context.Context) error {
 	start := time.Now()
 	defer func() { g.stats.Prefill = time.Since(start) }()
-	if err := feed(ctx, g.tape, g.target, g.state, g.tokens[:len(g.tokens)-1]); err != nil {
+	var saw func(at int, hidden *tensor.Tensor)
+	if g.sees() {
+		saw = func(at int, hidden *tensor.Tensor) { g.draft.above.saw(at, hidden.Data) }
+	}
+	if err := feed(ctx, g.tape, g.target, g.state, g.tokens[:len(g.tokens)-1], nil, saw); err != nil {
 		return err
 	}
 	if g.draft == nil || !g.draft.knows(g.tokens) {
@@ -142,15 +147,22 @@ func (g *generation) prefill(ctx context.Context) error {
 	return g.draft.catchUp(ctx, g.tokens)
 }
 
-// feed brings a state to the end of tokens, the first of which it has seen, piece by piece.
-func feed(ctx context.Context, t *autograd.Tape, m *model.Model, s *model.State, tokens []int32) error {
+// feed brings a state to the end of tokens, the first of which it has seen, piece by piece. read, which may be nil, returns the hidden rows that a
+// draft head reads beside the next n tokens; saw, which may be nil, takes those of the tokens from position at on.
+func feed(ctx context.Context, t *autograd.Tape, m *model.Model, s *model.State, tokens []int32, read func(n int) *tensor.Tensor, saw func(at int, hidden *tensor.Tensor)) error {
 	for s.Len() < len(tokens) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		piece := tokens[s.Len():pieceEnd(s.Len(), len(tokens))]
 		t.Reset()
-		m.Forward(t, model.Single(piece, s))
+		b, at := model.Single(piece, s), s.Len()
+		if read != nil {
+			b.Hidden = read(len(piece))
+		}
+		if hidden := m.Forward(t, b); saw != nil {
+			saw(at, hidden)
+		}
 	}
 	return nil
 }
@@ -178,7 +190,7 @@ func (g *generation) round(ctx context.Context) error {
 	g.tape.Reset()
 	g.runs = g.layOut(g.runs[:0])
 	hidden := g.target.Forward(g.tape, model.Batch{Tokens: g.fed, Runs: g.runs}) // (len(fed), hidden)
-	if err := g.end(g.target.Logits(g.tape, hidden).Data); err != nil {
+	if err := g.end(hidden, g.target.Logits(g.tape, hidden).Data); err != nil {
 		return err
 	}
 	if g.Speculate > 0 {
@@ -212,11 +224,12 @@ func (g *generation) begin(ctx context.Context, c choice) error {
 	return nil
 }
 
-// end judges the proposal by the target's logits (len(fed), vocab), fills block and commits it.
-func (g *generation) end(logits []float32) error {
+// end judges the proposal by the target's hidden rows (len(fed), hidden) and logits (len(fed), vocab), fills block and commits it.
+func (g *generation) end(hidden *tensor.Tensor, logits []float32) error {
 	if err := g.accept(logits); err != nil {
 		return fmt.Errorf("token %d: %w", len(g.tokens), err)
 	}
+	g.tell(hidden)
 	if g.proposed() > 0 {
 		kept := g.known
 		if !g.branched { // the chain is the last branch, which the state has

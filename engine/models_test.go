@@ -82,6 +82,17 @@ func cutHead(t testing.TB, m *model.Model, n int) *model.Model {
 	return d
 }
 
+// eagle returns a draft head of m with the layers listed, and noise on its weights.
+func eagle(t testing.TB, m *model.Model, layers []int, known []int32, noise float64, seed uint64) *model.Model {
+	t.Helper()
+	d, err := model.NewEagle(m, layers, known, rand.New(rand.NewPCG(seed, 12)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	perturb(d, noise, seed)
+	return d
+}
+
 // shortcut returns all layers of m but the last, or, where it has one layer, m.
 func shortcut(t testing.TB, m *model.Model) *model.Model {
 	t.Helper()

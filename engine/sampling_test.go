@@ -100,6 +100,8 @@ func TestSampledSpeculation(t *testing.T) {
 			"plain": {}, "draft": {Draft: draft, Speculate: 2, FixedDepth: true}, "n-grams": {NGram: true, Speculate: 3, FixedDepth: true},
 			"corpus":   {Corpus: NewCorpus([]int32{0, 1, 2, 0, 3, 3, 2, 0, 0, 1}), Speculate: 3, FixedDepth: true},
 			"adaptive": {Draft: draft, NGram: true, Speculate: 2}, "branches": {Draft: draft, Speculate: 2, FixedDepth: true, Branch: true}, "branches of one": {Draft: draft, Speculate: 1, FixedDepth: true, Branch: true},
+			"eagle":              {Draft: eagle(t, m, []int{1}, nil, 0.5, 25), Speculate: 2, FixedDepth: true},
+			"eagle branches":     {Draft: eagle(t, m, []int{0}, nil, 0.5, 26), Speculate: 2, FixedDepth: true, Branch: true},
 			"cut head":           {Draft: cutHead(t, draft, 2), Speculate: 2, FixedDepth: true},
 			"larger vocabulary":  {Draft: randomModel(t, vocab+3, 0, 1, nil, 23), Speculate: 2, FixedDepth: true},
 			"smaller vocabulary": {Draft: randomModel(t, vocab-1, 0, 1, nil, 24), Speculate: 2, FixedDepth: true},

@@ -71,6 +71,10 @@ func (s *Session) begin(g *generation) {
 	if g.draft != nil {
 		s.draft.meet(g.tokens)
 		g.draft.state = s.draft.state
+		if above := s.draft.above; above != nil {
+			above.cut(s.kept) // what the target feeds again it leaves again
+			g.draft.above = above
+		}
 	}
 }
 
@@ -103,15 +107,19 @@ type memory struct {
 	state *model.State
 	seen  []int32 // what the state has seen
 	saved []saved // earlier states, oldest first
+	above *above  // of a draft head: what it has yet to read
 }
 
 // saved is the state after the first n of the tokens seen.
 type saved struct {
 	n     int
 	state *model.Snapshot
+	above *above
 }
 
-func (m *memory) forget() { m.state, m.seen, m.saved = m.model.NewState(), nil, nil }
+func (m *memory) forget() {
+	m.state, m.seen, m.saved, m.above = m.model.NewState(), nil, nil, newAbove(m.model)
+}
 
 // meet brings the state to a beginning of tokens, without the last, and returns how many tokens behind it were seen already.
 func (m *memory) meet(tokens []int32) (again int) {
@@ -131,6 +139,7 @@ func (m *memory) meet(tokens []int32) (again int) {
 	}
 	last := m.saved[len(m.saved)-1]
 	m.state.Restore(last.state)
+	m.above = last.above.clone()
 	m.seen = m.seen[:last.n]
 	return most - last.n
 }
@@ -143,7 +152,7 @@ func (m *memory) save(tokens []int32) {
 	if len(m.saved) > 0 && m.saved[len(m.saved)-1].n == n {
 		return
 	}
-	m.saved = append(m.saved, saved{n, m.state.Snapshot()})
+	m.saved = append(m.saved, saved{n, m.state.Snapshot(), m.above.clone()})
 	if len(m.saved) > maxSaved {
 		m.saved = append(m.saved[:0], m.saved[1:]...)
 	}

@@ -281,3 +281,29 @@ func SquaredError(t *autograd.Tape, x *tensor.Tensor, target []float32) Total {
 	}
 	return Total{Sum: err / scale, Tokens: rows}
 }
+
+// SmoothL1 is weight · Σ_t mean_i s(x_ti - target_ti), summed over the rows whose target token is not negative, with s(d) = d²/2 for |d| < 1,
+// else |d| - 1/2: how far a draft head's hidden rows x (rows, hidden) are from the target's (EAGLE, Li et al. 2024).
+func SmoothL1(t *autograd.Tape, x *tensor.Tensor, target []float32, targets []int32, weight float64) float64 {
+	defer t.Stop(autograd.Elementwise, t.Start())
+	d := x.Cols()
+	var grad []float32
+	if t.Recording(x) {
+		grad = t.Grad(x)
+	}
+	scale, sum := weight/float64(d), 0.0
+	for r := range x.Rows() {
+		if targets[r] < 0 {
+			continue
+		}
+		for i := r * d; i < (r+1)*d; i++ {
+			e := x.Data[i] - target[i]
+			slope := min(max(e, -1), 1)
+			sum += float64(slope*e - slope*slope/2)
+			if grad != nil {
+				grad[i] += float32(scale) * slope
+			}
+		}
+	}
+	return scale * sum
+}

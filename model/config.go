@@ -30,6 +30,7 @@ type Config struct {
 	// NumLabels is 0 for a language model. A reward model has 1: its output layer gives each token a score instead of the next one's logits.
 	NumLabels  int
 	HeadTokens []int32 // the only tokens that the output layer knows, ascending; nil: all. Drafts have such.
+	Eagle      bool    // a draft head: its rows begin with a target's hidden states, see Fusion
 }
 
 // RopeScaling is rope_scaling of config.json. The zero value scales nothing.
@@ -95,6 +96,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.NumLabels < 0 || c.NumLabels > 1:
 		return fmt.Errorf("num_labels is %d, want 1, a reward model's", c.NumLabels)
+	case c.Eagle && c.NumLabels > 0:
+		return fmt.Errorf("a draft head has logits, not num_labels %d", c.NumLabels)
 	case c.NumHiddenLayers > maxLayers:
 		return fmt.Errorf("num_hidden_layers is %d, more than any model has", c.NumHiddenLayers)
 	case !positive(c.RMSNormEps):

@@ -14,6 +14,11 @@ func Subset(m *Model, layers []int, headTokens []int32) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	return subset(m, c, layers, headTokens)
+}
+
+// subset is Subset for a configuration that may say more.
+func subset(m *Model, c Config, layers []int, headTokens []int32) (*Model, error) {
 	if len(headTokens) > 0 {
 		if len(m.Config.HeadTokens) > 0 {
 			return nil, fmt.Errorf("the model's head is cut to %d tokens already", len(m.Config.HeadTokens))

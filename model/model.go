@@ -16,6 +16,7 @@ import (
 type Model struct {
 	Config      Config
 	EmbedTokens *tensor.Tensor // (vocab, hidden)
+	Fusion      *Fusion        // of a draft head, else nil
 	Blocks      []*Block
 	Norm        *Norm
 	head        *Linear // its Weight is EmbedTokens when the embeddings are tied
@@ -77,6 +78,9 @@ func newShape(c Config) (*Model, error) {
 	} else if !c.TieWordEmbeddings {
 		m.head.Weight = tensor.Shaped(c.HeadRows(), c.HiddenSize)
 	}
+	if c.Eagle {
+		m.Fusion = newFusion(&c)
+	}
 	for i := range c.NumHiddenLayers {
 		m.Blocks = append(m.Blocks, newBlock(&c, i))
 	}
@@ -132,7 +136,7 @@ func (b *Block) feed(t *autograd.Tape, x *tensor.Tensor) *tensor.Tensor {
 // Forward returns the hidden rows after the final norm (rows, hidden) and advances the states of the batch's runs.
 func (m *Model) Forward(t *autograd.Tape, b Batch) *tensor.Tensor {
 	l := m.layout(t, b)
-	x := m.embed(t, b.Tokens)
+	x := m.begin(t, b)
 	if t.Forgets() {
 		x = m.forwardInPlace(t, x, l)
 	} else {
@@ -160,7 +164,7 @@ func (m *Model) forwardInPlace(t *autograd.Tape, x *tensor.Tensor, l *layout) *t
 // alignment compares. It computes only as many layers as the last one wanted.
 func (m *Model) MixerTraces(t *autograd.Tape, b Batch, want func(layer int) bool, yield func(layer int, in, out *tensor.Tensor)) {
 	l := m.layout(t, b)
-	x := m.embed(t, b.Tokens)
+	x := m.begin(t, b)
 	last := -1
 	for i := range m.Blocks {
 		if want(i) {
@@ -211,7 +215,7 @@ func (m *Model) Head() autograd.Weight { return m.head.weight() }
 // Params yields every weight under its name in the checkpoint, in a fixed order. A weight that is not here does not exist.
 func (m *Model) Params(yield func(name string, p *tensor.Tensor) bool) {
 	n := m.Config.names()
-	if !yield(n.embed, m.EmbedTokens) {
+	if !yield(n.embed, m.EmbedTokens) || m.Fusion != nil && !m.Fusion.params(yield) {
 		return
 	}
 	for i, b := range m.Blocks {

@@ -127,6 +127,9 @@ func (m *Model) packWith(pack func(name string, l *Linear, g quant.Format) (quan
 func (m *Model) linears(yield func(name string, l *Linear) bool) {
 	byWeight := map[*tensor.Tensor]*Linear{m.EmbedTokens: {Weight: m.EmbedTokens}}
 	byWeight[m.head.Weight] = m.head
+	if m.Fusion != nil {
+		byWeight[m.Fusion.Proj.Weight] = m.Fusion.Proj
+	}
 	for _, b := range m.Blocks {
 		list := b.Mixer.linears()
 		if b.MLP != nil {

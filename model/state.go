@@ -6,12 +6,14 @@ import (
 	"krait/autograd"
 	"krait/kernel"
 	"krait/quant"
+	"krait/tensor"
 )
 
 // Batch is rows of tokens laid end to end and cut into runs: Σ Len = len(Tokens).
 type Batch struct {
 	Tokens []int32
 	Runs   []Run
+	Hidden *tensor.Tensor // (rows, hidden): what a draft head reads beside the tokens, see Fusion; nil for other models
 }
 
 // Run is Len rows of one sequence. State carries the sequence; nil is a fresh sequence that nobody continues.

@@ -3,6 +3,7 @@ package recipe
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,12 +12,14 @@ import (
 	"krait/score"
 )
 
-// DraftConfig is the configuration of Draft. Target is the model to speculate for; Layers are those of From (the target itself if it is
-// empty) that the draft begins with.
+// DraftConfig is the configuration of Draft. Teacher is the model to speculate for; Layers are those of From (the target itself if it is
+// empty) that the draft begins with, of a head by default the target's last.
 type DraftConfig struct {
 	From   string `json:"from"`
 	Layers []int  `json:"layers"`
 	Vocab  int    `json:"draft_vocab_size,omitempty"` // the output layer knows this many tokens, those most frequent in the labels; 0: all
+	Head   string `json:"head,omitempty"`             // "eagle": a draft head on the target's hidden states; empty: a model of its own
+	EagleConfig
 	DistillConfig
 }
 
@@ -26,6 +29,15 @@ const acceptanceTokens = 8192
 // Draft makes a small model of some of a model's layers with its embeddings and head, and distils it from the target, whose text it is
 // to guess. Config.Teacher is the target. How often its guesses will probably be accepted is in the metrics.
 func Draft(ctx context.Context, c DraftConfig, report Report) error {
+	if c.Head != "" {
+		return draftHead(ctx, c, report)
+	}
+	if c.EagleConfig != (EagleConfig{}) {
+		return errors.New("unroll and hidden_weight are for a draft head: say head: eagle")
+	}
+	if len(c.Layers) == 0 {
+		return errors.New("layers: which layers does the draft begin with?")
+	}
 	if c.From == "" {
 		c.From = c.Teacher
 	}
@@ -34,12 +46,10 @@ func Draft(ctx context.Context, c DraftConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	var known []int32
 	c.pack(target.Model)
-	if size := target.Model.Config.VocabSize; c.Vocab < 0 || c.Vocab >= size {
-		return fmt.Errorf("a draft's vocabulary of %d tokens: want fewer than the target's %d, or 0 for all", c.Vocab, size)
-	} else if c.Vocab > 0 {
-		known = frequent(docs, size, c.Vocab)
+	known, err := c.known(docs, target.Model.Config.VocabSize)
+	if err != nil {
+		return err
 	}
 	m, err := model.Subset(from.Model, c.Layers, known)
 	if err != nil {
@@ -55,6 +65,17 @@ func Draft(ctx context.Context, c DraftConfig, report Report) error {
 		return map[string]float64{"expected_acceptance": a.Expected, "top1": a.Top1}, err
 	}
 	return t.run(ctx)
+}
+
+// known returns the tokens that the output layer knows, nil for all.
+func (c *DraftConfig) known(docs []data.Document, vocab int) ([]int32, error) {
+	switch {
+	case c.Vocab < 0 || c.Vocab >= vocab:
+		return nil, fmt.Errorf("a draft's vocabulary of %d tokens: want fewer than the target's %d, or 0 for all", c.Vocab, vocab)
+	case c.Vocab == 0:
+		return nil, nil
+	}
+	return frequent(docs, vocab, c.Vocab), nil
 }
 
 // frequent returns the n tokens that are most frequent in the documents, in ascending order; of equals the lower ids.

@@ -31,7 +31,7 @@ func Quantize(_ context.Context, c QuantizeConfig, report Report) error {
 	if err != nil {
 		return err
 	}
-	m, err := report.loadPacked(c.Model, c.Type)
+	m, err := report.loadDraftPacked(c.Model, c.Type)
 	if err != nil {
 		return err
 	}

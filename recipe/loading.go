@@ -33,3 +33,8 @@ func (r Report) load(dir string) (*checkpoint.Checkpoint, error) {
 func (r Report) loadPacked(dir, format string) (*checkpoint.Checkpoint, error) {
 	return checkpoint.LoadPackedProgress(dir, format, Loading(r, dir))
 }
+
+// loadDraftPacked is loadPacked for what may be a draft head.
+func (r Report) loadDraftPacked(dir, format string) (*checkpoint.Checkpoint, error) {
+	return checkpoint.LoadDraftPacked(dir, format, Loading(r, dir))
+}

@@ -90,6 +90,9 @@ func Perplexity(ctx context.Context, m *model.Model, ids []int32, size, stride i
 
 // wholeHead refuses a draft whose output layer leaves tokens out: it gives those no probability, and the likelihood of a text is 0.
 func wholeHead(m *model.Model) error {
+	if m.Config.Eagle {
+		return errors.New("a draft head has no likelihood of text: it reads its target's hidden states")
+	}
 	if n := len(m.Config.HeadTokens); n > 0 {
 		return fmt.Errorf("a draft whose output layer knows %d of %d tokens has no likelihood of text", n, m.Config.VocabSize)
 	}

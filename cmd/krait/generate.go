@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"krait/checkpoint"
 	"krait/engine"
 	"krait/model"
 	"krait/quant"
@@ -250,13 +251,20 @@ func (c *generateConfig) load(u *ui) (target *loaded, draft *model.Model, err er
 	if c.draft == "" {
 		return target, nil, nil
 	}
-	d, err := u.loadPacked(c.draft, c.weights)
+	d, err := u.loadDraft(c.draft, c.weights)
 	if err != nil {
 		return nil, nil, err
 	}
 	setKV(c.kv, d.Model)
-	if err := sameTokens(target, d); err != nil {
-		return nil, nil, fmt.Errorf("draft: %w", err)
+	perhaps, err := checkpoint.CheckHead(target.Checkpoint, d.Checkpoint)
+	if err == nil {
+		err = sameTokens(target, d)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("draft %s: %w", c.draft, err)
+	}
+	if perhaps != "" {
+		u.note("draft %s: %s", c.draft, perhaps)
 	}
 	return target, d.Model, nil
 }

@@ -294,6 +294,11 @@ func TestStages(t *testing.T) {
 	if a := s.Metrics["expected_acceptance"]; a <= 0.05 || a >= 1 || s.Metrics["top1"] <= 0 {
 		t.Errorf("%+v", s)
 	}
+	mustJSON(t, dir, &s, append([]string{"draft", "distilled", "--head", "eagle", "--unroll", "2", "--vocab", "300", "--out", "head"}, small...)...)
+	if a := s.Metrics["expected_acceptance_2"]; a <= 0.05 || a >= 1 || s.Metrics["top1_2"] <= 0 {
+		t.Errorf("%+v", s)
+	}
+	must(t, dir, "quantize", "head", "--type", "q8", "--out", "head8")
 	var m shown
 	keys := mustJSON(t, dir, &m, "show", "distilled", "--json")
 	wantKeys(t, keys, "architecture", "layers", "layers_by_kind", "parameters", "bytes", "state_bytes", "provenance")
@@ -307,13 +312,17 @@ func TestStages(t *testing.T) {
 	}
 	var plain, spec generated
 	mustJSON(t, dir, &plain, "generate", "distilled", "--prompt", "The", "--max-tokens", "60", "--json")
-	for _, guess := range [][]string{{"--draft", "small"}, {"--draft", "cut"}, {"--self-draft", "0-2"}, {"--self-draft", "1,4", "--ngram"}} {
+	for _, guess := range [][]string{{"--draft", "small"}, {"--draft", "cut"}, {"--draft", "head"}, {"--draft", "head8", "--ngram"}, {"--self-draft", "0-2"}, {"--self-draft", "1,4", "--ngram"}} {
 		mustJSON(t, dir, &spec, append([]string{"generate", "distilled", "--prompt", "The", "--max-tokens", "60", "--json"}, guess...)...)
 		if !slices.Equal(plain.IDs, spec.IDs) {
 			t.Errorf("with %v %q, alone %q", guess, spec.Text, plain.Text)
 		}
 	}
+	if r := krait(t, dir, "", "generate", "hybrid", "--prompt", "The", "--max-tokens", "9", "--draft", "head"); r.status != 0 || !strings.Contains(r.errors, "model with other weights") {
+		t.Errorf("the head of a later stage: %+v", r)
+	}
 	for wrong, why := range map[string]string{
+		"generate head --prompt A": "it is a draft head", "draft head --head eagle --labels labels --out x": "it is a draft head", "eval ppl head --text teacher/heldout.txt": "it is a draft head",
 		"eval ppl cut --text teacher/heldout.txt": "knows 300 of 512 tokens has no likelihood", "distill cut --teacher teacher --labels labels --out x --steps 1": "knows 300 of 512 tokens",
 		"distill hybrid --teacher cut --labels labels --out x --steps 1": "cut is a draft", "export cut --format gguf --out x.gguf": "make the draft without --vocab",
 		"draft cut --layers 0 --vocab 30 --labels labels --out x --steps 1": "cut is a draft", "generate distilled --prompt A --self-draft 0-4": "all 5 layers are no short cut",

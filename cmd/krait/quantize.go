@@ -42,7 +42,7 @@ their values unless --type says otherwise. "krait eval agreement OUT MODEL --typ
 		if err := checkpoint.RefuseExisting(out); err != nil {
 			return err
 		}
-		c, err := u.loadPackedCheckpoint(args[0], weights)
+		c, err := u.loadDraftCheckpoint(args[0], weights)
 		if err != nil {
 			return err
 		}

@@ -97,6 +97,22 @@ func (u *ui) loadPacked(name, weights string) (*loaded, error) {
 	return withTokenizer(name, c)
 }
 
+// loadDraft is loadPacked for what guesses ahead, which may be a draft head.
+func (u *ui) loadDraft(name, weights string) (*loaded, error) {
+	c, err := u.loadDraftCheckpoint(name, weights)
+	if err != nil {
+		return nil, err
+	}
+	return withTokenizer(name, c)
+}
+
+func (u *ui) loadDraftCheckpoint(name, weights string) (*checkpoint.Checkpoint, error) {
+	if isEmbedded(name) {
+		return checkpoint.LoadPackedFS(recipe.Stories260K(), weights)
+	}
+	return checkpoint.LoadDraftPacked(name, weights, u.loading(name))
+}
+
 func (u *ui) loadPackedCheckpoint(name, weights string) (*checkpoint.Checkpoint, error) {
 	if isEmbedded(name) {
 		return checkpoint.LoadPackedFS(recipe.Stories260K(), weights)
