@@ -156,9 +156,12 @@ func (c *PPOConfig) guesses(s *rollouts) error {
 	if c.Draft == "" {
 		return nil
 	}
-	draft, err := s.report.loadPacked(c.Draft, "f32")
+	draft, err := s.report.loadDraftPacked(c.Draft, "f32")
 	if err != nil {
 		return err
+	}
+	if _, err := checkpoint.CheckHead(s.policy, draft); err != nil {
+		return fmt.Errorf("draft %s: %w", c.Draft, err)
 	}
 	if err := sameTokenizer("draft", draft, s.policy); err != nil {
 		return err
