@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"unicode/utf8"
 
@@ -82,6 +83,7 @@ func Eval(ctx context.Context, c EvalConfig, report Report) error {
 	p.Metrics = map[string]float64{}
 	for i, path := range slices.Concat([]string{c.Teacher}, c.Models) {
 		row, err := c.measure(ctx, report, path, teacher, text)
+		runtime.GC() // the model's panels are not of the Go heap, whose growth would have them collected
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}

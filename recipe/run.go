@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -299,6 +300,7 @@ func (x *execution) stage(ctx context.Context, s *Stage, st *StageState) error {
 		x.report(e)
 	})
 	st.Seconds += time.Since(start).Seconds()
+	debug.FreeOSMemory() // what this stage had is not the next one's
 	st.Done = err == nil
 	return errors.Join(err, x.save())
 }
