@@ -27,7 +27,12 @@ func newFusion(c *Config) *Fusion {
 
 // Forward returns the fused rows of embeddings and hidden rows, (rows, hidden) each.
 func (f *Fusion) Forward(t *autograd.Tape, embedded, hidden *tensor.Tensor) *tensor.Tensor {
-	return f.Proj.Forward(t, autograd.Beside(t, f.EmbedNorm.Forward(t, embedded), f.HiddenNorm.Forward(t, hidden)))
+	return f.Proj.Forward(t, f.join(t, embedded, hidden))
+}
+
+// join returns what Proj multiplies: (rows, 2·hidden).
+func (f *Fusion) join(t *autograd.Tape, embedded, hidden *tensor.Tensor) *tensor.Tensor {
+	return autograd.Beside(t, f.EmbedNorm.Forward(t, embedded), f.HiddenNorm.Forward(t, hidden))
 }
 
 // params yields the weights under DeepSeek's names.
@@ -73,4 +78,24 @@ func NewEagle(target *Model, layers []int, headTokens []int32, rng *rand.Rand) (
 		w.Row(r)[r] += 1
 	}
 	return m, nil
+}
+
+// Fused returns what a head's fusion multiplies for each row of a batch: (rows, 2·hidden).
+func (m *Model) Fused(t *autograd.Tape, b Batch) *tensor.Tensor {
+	return m.Fusion.join(t, m.embed(t, b.Tokens), b.Hidden)
+}
+
+// Silence makes a block that adds nothing to its rows: the last matrices of mixer and MLP become zeros, which training goes on from.
+func (b *Block) Silence() {
+	list := b.Mixer.linears()
+	list = list[len(list)-1:]
+	if b.MLP != nil {
+		list = append(list, b.MLP.DownProj)
+	}
+	for _, l := range list {
+		clear(l.Weight.Data)
+		if l.Bias != nil {
+			clear(l.Bias.Data)
+		}
+	}
 }

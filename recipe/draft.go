@@ -13,7 +13,7 @@ import (
 )
 
 // DraftConfig is the configuration of Draft. Teacher is the model to speculate for; Layers are those of From (the target itself if it is
-// empty) that the draft begins with, of a head by default the target's last.
+// empty) that the draft begins with, of a head by default the target's last, silent at first.
 type DraftConfig struct {
 	From   string `json:"from"`
 	Layers []int  `json:"layers"`

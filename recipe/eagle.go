@@ -86,6 +86,7 @@ func draftHead(ctx context.Context, c DraftConfig, report Report) error {
 	out := from.With(head)
 	out.Target = checkpoint.Fingerprint(t)
 	r := c.training("draft", c, out, eagleLoss(&c, w, head, t), docs, report)
+	r.prepare = func(ctx context.Context) error { return fitHead(ctx, head, t, docs) }
 	r.after = func(ctx context.Context) (map[string]float64, error) {
 		return headFigures(ctx, head, t, docs, c.Unroll)
 	}

@@ -18,7 +18,7 @@ func draftCommand(u *ui) *cobra.Command {
 whose text it is to guess. The layers are TARGET's, or those of --from, which must share its tokenizer.
 
 With --head eagle it is a draft head: it reads the hidden state that TARGET had at the token before, joined with the token's embedding,
-and by default has one layer, which begins as TARGET's last, with TARGET's embeddings and output layer. It learns to guess several tokens
+and by default has one layer, of the kind of TARGET's last, with TARGET's embeddings and output layer. It learns to guess several tokens
 in a row on its own hidden states (--unroll). It is right more often than a draft of its size, and for TARGET alone.
 
 A run that was stopped goes on when the same command is given again, bit for bit.`,
