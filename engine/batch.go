@@ -160,11 +160,11 @@ func (b *batch) compose() {
 
 // step feeds a run of every sequence, commits the tokens of those past their prompt, and hands out the finished.
 func (b *batch) step(ctx context.Context) error {
+	start := time.Now()
 	if err := b.plan(ctx); err != nil {
 		return err
 	}
 	b.compose()
-	start := time.Now()
 	tape, m := b.tape, b.engine.Target
 	tape.Reset()
 	hidden := m.Forward(tape, b.fed) // (rows, hidden)
@@ -197,11 +197,12 @@ func (b *batch) step(ctx context.Context) error {
 		}
 	})
 	if b.prompts == 0 {
-		tokens := 0
+		tokens, step := 0, time.Since(start)
 		for _, s := range b.ready {
 			tokens += len(s.block)
+			step -= s.proposing
 		}
-		b.engine.costs.stepped(len(b.ready), more, branches, tokens, time.Since(start))
+		b.engine.costs.stepped(len(b.ready), more, branches, tokens, step)
 	}
 	return b.leave()
 }

@@ -8,7 +8,9 @@ import (
 
 const (
 	warmRounds  = 3    // plain rounds before the first proposal: they measure what plain decoding costs
-	remeasure   = 128  // rounds after which a measured time is out of date
+	trusted     = 2    // measurements of a time, of which the shortest counts, that are no accident
+	remeasure   = 128  // rounds after which the time of plain steps is measured again
+	outdated    = 256  // rounds after which the time of others is believed less and less
 	firstWait   = 16   // rounds before a source that does not pay is tried again; doubles with each trial
 	longestWait = 1024 //
 	probeDepth  = 2    // tokens of such a trial
@@ -40,37 +42,6 @@ type sourceKey struct {
 }
 
 func newCosts() *costs { return &costs{steps: map[int]*steps{}, records: map[sourceKey]*record{}} }
-
-// steps is the times of steps of a number of sequences.
-type steps struct {
-	round  int
-	times  []timing // of as many rows more than sequences
-	probe  float64  // seconds of plain rounds since the last trial of a source
-	branch timing   // what a step with a branch takes longer than one of as many rows without
-}
-
-// timing is a running estimate of a duration in seconds.
-type timing struct {
-	seconds float64
-	n       int // measurements
-	round   int // of the latest
-}
-
-// add takes in a measurement. Interruptions and first uses of memory make times longer, nothing makes them shorter, so a short time
-// counts for more, and of the first few only the shortest counts.
-func (t *timing) add(seconds float64, round int) {
-	switch {
-	case t.n == 0 || t.n < warmRounds && seconds < t.seconds:
-		t.seconds = seconds
-	case t.n < warmRounds:
-	case seconds < t.seconds:
-		t.seconds += 0.3 * (seconds - t.seconds)
-	default:
-		t.seconds += 0.1 * (min(seconds, 2*t.seconds) - t.seconds)
-	}
-	t.n++
-	t.round = round
-}
 
 // tally counts, at each position of a proposal, how often it was judged and how often accepted, the past fading.
 type tally struct{ tried, hits []float64 }
@@ -208,6 +179,18 @@ func (c *costs) plan(plan []choice, sequences [][]offer) {
 	s.tryOne(sequences, plan)
 }
 
+// mayPay reports whether a source is likely to be used by a request: as far as is known it pays, or it was hardly tried.
+func (c *costs) mayPay(r *record, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.of(1)
+	if r.weight() < proven || s.times[0].n < warmRounds {
+		return true
+	}
+	_, rate := s.best(&offer{record: r, seen: new(tally), most: most, token: r.token.seconds * c.unit()}, 1)
+	return rate*s.times[0].seconds > 1
+}
+
 // best returns the number of tokens of an offer with the highest rate if the other sequences of b decode plainly.
 func (s *steps) best(o *offer, b int) (best int, rate float64) {
 	gain, reach, accept := 0.0, 1.0, o.record.first
@@ -342,25 +325,6 @@ func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
 	}
 }
 
-// measured takes in the time of a step of so many more rows than sequences. Where it is news, the machine has become slower or faster, for other
-// steps too: what was measured before keeps its proportions. More rows never take less time.
-func (s *steps) measured(rows int, seconds float64) {
-	x := &s.times[rows]
-	before, known := x.seconds, x.n >= warmRounds
-	x.add(seconds, s.round)
-	for i := range s.times {
-		y := &s.times[i]
-		if known && i != rows {
-			y.seconds *= x.seconds / before
-		}
-		if i < rows {
-			y.seconds = min(y.seconds, x.seconds)
-		} else if y.n > 0 {
-			y.seconds = max(y.seconds, x.seconds)
-		}
-	}
-}
-
 // unit returns the time in whose terms proposing is measured, so that the machine's changes of speed are its changes too: that of a plain step.
 func (c *costs) unit() float64 {
 	if t := c.of(1).times[0]; t.n > 0 {
@@ -389,6 +353,9 @@ func (c *costs) judged(r *record, seen *tally, k, accepted int) {
 	r.deepest = max(r.deepest, k)
 	r.add(k, accepted)
 	seen.add(k, accepted)
+	if s := c.of(1); accepted == k && float64(1+k)*s.times[0].seconds > margin*(s.time(k)+float64(k)*r.token.seconds*c.unit()) {
+		r.wait = max(firstWait, r.wait/4) // what would pay if it were always so is tried again soon
+	}
 }
 
 // judgedSecond takes in whether the second candidate was right where the first was not.
@@ -400,40 +367,4 @@ func (c *costs) judgedSecond(r *record, right bool) {
 		accepted = 1
 	}
 	r.second.add(1, accepted)
-}
-
-// time returns the expected time of a step with rows proposed tokens: measured lately, or on the line through the nearest that were.
-func (s *steps) time(rows int) float64 {
-	known := func(i int) bool {
-		return s.times[i].n > 0 && (i == 0 || s.round-s.times[i].round < remeasure)
-	}
-	lo := min(rows, len(s.times)-1)
-	for ; !known(lo); lo-- { // plain steps have always been measured
-	}
-	hi := rows
-	for hi < len(s.times) && !known(hi) {
-		hi++
-	}
-	switch t := s.times[lo].seconds; {
-	case lo == rows:
-		return t
-	case hi < len(s.times):
-		return t + (s.times[hi].seconds-t)*float64(rows-lo)/float64(hi-lo)
-	case lo > 0:
-		return t + max(0, t-s.times[0].seconds)*float64(rows-lo)/float64(lo)
-	default:
-		return t * (1 + rowGuess*float64(rows))
-	}
-}
-
-// StepTimes returns the measured times in seconds of steps of so many sequences together, by the number of proposed tokens in them; 0
-// where none was measured.
-func (e *Engine) StepTimes(sequences int) []float64 {
-	e.costs.mu.Lock()
-	defer e.costs.mu.Unlock()
-	var times []float64
-	for _, t := range e.costs.of(sequences).times {
-		times = append(times, t.seconds)
-	}
-	return times
 }

@@ -82,6 +82,11 @@ func (g *generation) offer(s source, most, behind int) {
 	if most <= 0 {
 		return
 	}
+	g.offered = append(g.offered, offer{source: s, record: g.recordOf(s), seen: &g.seen[s], most: most, behind: behind, branches: s == fromModel})
+}
+
+// recordOf returns what is known of a source.
+func (g *generation) recordOf(s source) *record {
 	if g.records[s] == nil {
 		k := sourceKey{source: s, sampled: !g.Sampling.Greedy()}
 		if s == fromModel {
@@ -89,7 +94,7 @@ func (g *generation) offer(s source, most, behind int) {
 		}
 		g.records[s] = g.costs.record(k)
 	}
-	g.offered = append(g.offered, offer{source: s, record: g.records[s], seen: &g.seen[s], most: most, behind: behind, branches: s == fromModel})
+	return g.records[s]
 }
 
 // fixed returns the choice of a request of fixed depth: what was measured has no say, so that a seed gives the same output again. A match goes
@@ -138,9 +143,9 @@ func (g *generation) proposeByModel(ctx context.Context, c choice) error {
 	if g.fed, err = g.draft.propose(g.fed, g.tokens, c); err != nil {
 		return fmt.Errorf("draft of token %d: %w", len(g.tokens), err)
 	}
-	g.second = g.draft.seconds
+	g.second, g.proposing = g.draft.seconds, time.Since(start)
 	if k := g.proposed() - g.second; k > 0 {
-		g.costs.proposed(g.records[fromModel], k, time.Since(start)-late, behind, late)
+		g.costs.proposed(g.records[fromModel], k, g.proposing-late, behind, late)
 	}
 	return nil
 }

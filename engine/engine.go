@@ -92,8 +92,9 @@ type Stats struct {
 	PromptTokens int
 	Tokens       int // yielded
 	Rounds       int // steps of the target after prefill: Tokens/Rounds is the number of tokens a step
-	Drafted      int // tokens proposed
-	Accepted     int // proposed tokens accepted
+	Drafted      int // tokens proposed, one for each place: what Accepted is a share of
+	Accepted     int // of those places, how many a proposed token filled, be it the second candidate
+	Alternatives int // second candidates for first places: rows that were judged beside those of Drafted
 	Branched     int // rounds that went on with the second candidate for their first token
 	Prefill      time.Duration
 	Decode       time.Duration

@@ -95,7 +95,8 @@ type generation struct {
 	offered   []offer
 	alone     [1][]offer // offered, as a step of one sequence
 	choice    [1]choice
-	source    source // of the round
+	source    source        // of the round
+	proposing time.Duration // what the draft took of it
 }
 
 func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
@@ -141,8 +142,8 @@ func (g *generation) prefill(ctx context.Context) error {
 	if err := feed(ctx, g.tape, g.target, g.state, g.tokens[:len(g.tokens)-1], nil, saw); err != nil {
 		return err
 	}
-	if g.draft == nil || !g.draft.knows(g.tokens) {
-		return nil
+	if g.draft == nil || !g.draft.knows(g.tokens) || !g.FixedDepth && !g.costs.mayPay(g.recordOf(fromModel), g.Speculate) {
+		return nil // a draft that will not be used need not know the prompt
 	}
 	return g.draft.catchUp(ctx, g.tokens)
 }
@@ -183,18 +184,14 @@ func (g *generation) round(ctx context.Context) error {
 	if err := g.begin(ctx, g.choice[0]); err != nil {
 		return err
 	}
-	verify := start
-	if g.Speculate > 0 {
-		verify = time.Now()
-	}
 	g.tape.Reset()
 	g.runs = g.layOut(g.runs[:0])
 	hidden := g.target.Forward(g.tape, model.Batch{Tokens: g.fed, Runs: g.runs}) // (len(fed), hidden)
 	if err := g.end(hidden, g.target.Logits(g.tape, hidden).Data); err != nil {
 		return err
 	}
-	if g.Speculate > 0 {
-		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), time.Since(verify))
+	if g.Speculate > 0 { // what choosing and keeping books take is part of the step: a plain one does without
+		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), time.Since(start)-g.proposing)
 	}
 	return nil
 }
@@ -214,7 +211,7 @@ func (g *generation) layOut(runs []model.Run) []model.Run {
 // begin fills fed with the tokens that the state has not seen and the proposal that was chosen. Until end the state's tokens are provisional.
 func (g *generation) begin(ctx context.Context, c choice) error {
 	g.fed = append(g.fed[:0], g.tokens[g.state.Len():]...)
-	g.known, g.second = len(g.fed), 0
+	g.known, g.second, g.proposing = len(g.fed), 0, 0
 	if err := g.propose(ctx, c); err != nil {
 		return err
 	}
@@ -324,7 +321,8 @@ func (g *generation) committed() {
 		}
 	}
 	g.stats.Rounds++
-	g.stats.Drafted += k + g.second
+	g.stats.Drafted += k
+	g.stats.Alternatives += g.second
 	g.stats.Accepted += accepted
 	if g.branched {
 		g.stats.Branched++

@@ -31,13 +31,17 @@ type DemoModel struct {
 
 // DemoSpeculation is one way of guessing, measured against plain decoding of the same prompts.
 type DemoSpeculation struct {
-	Draft           string  `json:"draft"` // "model", "ngram" or "model+ngram"
-	Speculate       int     `json:"speculate"`
-	TokensPerSecond float64 `json:"tokens_per_second"`
-	TokensPerStep   float64 `json:"tokens_per_step"`
-	Acceptance      float64 `json:"acceptance"` // accepted / drafted
-	Speedup         float64 `json:"speedup"`    // median over alternating runs
-	Identical       bool    `json:"identical"`  // greedy output equal to plain greedy output, every prompt
+	Draft           string   `json:"draft"` // "model", "ngram" or "model+ngram"
+	Speculate       int      `json:"speculate"`
+	TokensPerSecond float64  `json:"tokens_per_second"`
+	TokensPerStep   float64  `json:"tokens_per_step"`
+	Acceptance      float64  `json:"acceptance"` // accepted / drafted
+	Depth           int      `json:"depth"`      // guesses of most steps of the last run; 0: none
+	MeanDepth       float64  `json:"mean_depth"` // of all
+	Depths          []int    `json:"depths"`     // steps by their number of guesses
+	Speedup         float64  `json:"speedup"`    // median over alternating runs
+	Identical       bool     `json:"identical"`  // greedy output equal to plain greedy output, every prompt
+	Why             []string `json:"why"`        // of each source, which depth is chosen in the end and what was measured to choose it
 }
 
 // DemoTraining sums up the training of all stages. Shares are of its time.
@@ -280,15 +284,15 @@ type timing struct {
 	rates   [][]float64 // tokens a second by request and run
 	stats   []engine.Stats
 	same    []bool
-	depth   []int
+	asked   []engine.Request
 }
 
 func (t *timing) run(requests ...engine.Request) error {
+	t.asked = requests
 	t.rates, t.stats, t.same = make([][]float64, len(requests)), make([]engine.Stats, len(requests)), make([]bool, len(requests))
 	var plain [][]int32
 	for run := range demoTimingRuns + 1 { // the first warms up and is not counted
 		for i, r := range requests {
-			t.depth = append(t.depth, r.Speculate)
 			outputs, stats, err := t.once(r)
 			if err != nil {
 				return err
@@ -326,6 +330,12 @@ func (t *timing) once(r engine.Request) ([][]int32, engine.Stats, error) {
 		sum.Tokens, sum.Rounds = sum.Tokens+s.Tokens, sum.Rounds+s.Rounds
 		sum.Drafted, sum.Accepted = sum.Drafted+s.Drafted, sum.Accepted+s.Accepted
 		sum.Decode += s.Decode
+		for i, n := range s.DraftedAt {
+			if i == len(sum.DraftedAt) {
+				sum.DraftedAt = append(sum.DraftedAt, 0)
+			}
+			sum.DraftedAt[i] += n
+		}
 	}
 	return outputs, sum, nil
 }
@@ -337,8 +347,28 @@ func (t *timing) row(i int, draft string) DemoSpeculation {
 		speedups = append(speedups, rate/t.rates[0][run])
 	}
 	s := t.stats[i]
-	return DemoSpeculation{Draft: draft, Speculate: t.depth[i], TokensPerSecond: median(t.rates[i]), Speedup: median(speedups), Identical: t.same[i],
-		TokensPerStep: float64(s.Tokens) / float64(max(1, s.Rounds)), Acceptance: float64(s.Accepted) / float64(max(1, s.Drafted))}
+	d := DemoSpeculation{Draft: draft, Speculate: t.asked[i].Speculate, TokensPerSecond: median(t.rates[i]), Speedup: median(speedups), Identical: t.same[i],
+		TokensPerStep: float64(s.Tokens) / float64(max(1, s.Rounds)), Acceptance: float64(s.Accepted) / float64(max(1, s.Drafted)),
+		MeanDepth: float64(s.Drafted) / float64(max(1, s.Rounds)), Depths: depths(&s)}
+	for k, n := range d.Depths {
+		if n > d.Depths[d.Depth] {
+			d.Depth = k
+		}
+	}
+	for _, v := range t.engine.Verdicts(&t.asked[i]) {
+		d.Why = append(d.Why, v.String())
+	}
+	return d
+}
+
+// depths returns the steps by their number of guesses: DraftedAt counts those with at least so many.
+func depths(s *engine.Stats) []int {
+	n := []int{s.Rounds}
+	for k, more := range s.DraftedAt {
+		n[k] -= more
+		n = append(n, more)
+	}
+	return n
 }
 
 func median(x []float64) float64 {

@@ -130,9 +130,9 @@ const stateNote = "State is what one sequence keeps in memory to go on from: key
 	"and the recurrent state of Mamba2 layers, which does not."
 
 func reportSpeeds(r *DemoResult) reportTable {
-	t := reportTable{Title: "Writing with the hybrid", Head: []string{"Guesses by", "Tokens a second", "Tokens a step", "Guesses accepted", "Speed-up", "Output identical to plain"},
+	t := reportTable{Title: "Writing with the hybrid", Head: []string{"Guesses by", "Tokens a second", "Tokens a step", "Guesses a step", "Guesses accepted", "Speed-up", "Output identical to plain"},
 		Note: "Greedy output for the same prompts, runs in turn, medians. The engine measures what guessing costs and guesses fewer tokens, or none, where it would not pay.",
-		Rows: []reportRow{{Cells: []string{"Plain", rate(r.PlainTokensPerSecond), "1.00", "–", "1.00×", "–"}}}}
+		Rows: []reportRow{{Cells: []string{"Plain", rate(r.PlainTokensPerSecond), "1.00", "–", "–", "1.00×", "–"}}}}
 	for _, s := range []struct {
 		name string
 		s    *DemoSpeculation
@@ -142,7 +142,12 @@ func reportSpeeds(r *DemoResult) reportTable {
 			same = "no"
 		}
 		t.Rows = append(t.Rows, reportRow{Wrong: !s.s.Identical, Cells: []string{fmt.Sprintf("%s, up to %d tokens ahead", s.name, s.s.Speculate),
-			rate(s.s.TokensPerSecond), fixed(s.s.TokensPerStep, 2), percent(s.s.Acceptance), fixed(s.s.Speedup, 2) + "×", same}})
+			rate(s.s.TokensPerSecond), fixed(s.s.TokensPerStep, 2), fmt.Sprintf("mostly %d, mean %s", s.s.Depth, fixed(s.s.MeanDepth, 2)), percent(s.s.Acceptance), fixed(s.s.Speedup, 2) + "×", same}})
+		for _, w := range s.s.Why {
+			if !strings.Contains(t.Note, w) {
+				t.Note += " " + strings.ToUpper(w[:1]) + w[1:] + "."
+			}
+		}
 	}
 	return t
 }

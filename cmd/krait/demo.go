@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,8 +86,9 @@ func (u *ui) demoTables(r *recipe.DemoResult) {
 	}
 	u.table(rows)
 	u.print("\n")
-	rows = [][]string{{"decoding of the hybrid", "tokens/s", "tokens/step", "accepted", "speed-up", "output"},
-		{"plain", fmt.Sprintf("%.0f", r.PlainTokensPerSecond), "1.00", "", "1.00x", ""}}
+	rows = [][]string{{"decoding of the hybrid", "tokens/s", "tokens/step", "depth", "accepted", "speed-up", "output"},
+		{"plain", fmt.Sprintf("%.0f", r.PlainTokensPerSecond), "1.00", "", "", "1.00x", ""}}
+	var why []string
 	for _, s := range []struct {
 		name string
 		recipe.DemoSpeculation
@@ -96,9 +98,18 @@ func (u *ui) demoTables(r *recipe.DemoResult) {
 			same = "DIFFERS"
 		}
 		rows = append(rows, []string{s.name, fmt.Sprintf("%.0f", s.TokensPerSecond), fmt.Sprintf("%.2f", s.TokensPerStep),
-			fmt.Sprintf("%.0f%%", 100*s.Acceptance), fmt.Sprintf("%.2fx", s.Speedup), same})
+			fmt.Sprintf("%d (mean %.2f)", s.Depth, s.MeanDepth), fmt.Sprintf("%.0f%%", 100*s.Acceptance), fmt.Sprintf("%.2fx", s.Speedup), same})
+		for _, w := range s.Why {
+			if !slices.Contains(why, w) {
+				why = append(why, w)
+			}
+		}
 	}
 	u.table(rows)
+	u.print("\nWhat chooses the depth, step by step:\n")
+	for _, w := range why {
+		u.print("  %s\n", w)
+	}
 	u.print("\ntrained on %d tokens at %.0f tokens/s (gemm %.0f%%, scan %.0f%%, attention %.0f%%, elementwise %.0f%%, overhead %.0f%%); whole demo %s, kernels %s\n",
 		r.Training.Tokens, r.Training.TokensPerSecond, 100*r.Training.Shares["gemm"], 100*r.Training.Shares["scan"], 100*r.Training.Shares["attention"],
 		100*r.Training.Shares["elementwise"], 100*r.Training.Shares["overhead"], time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Kernels)

@@ -172,8 +172,9 @@ type generated struct {
 
 // Speculated is the part of it that speculation has.
 type Speculated struct {
-	Drafted       int     `json:"drafted"`
-	Accepted      int     `json:"accepted"`
+	Drafted       int     `json:"drafted"`                // one guess a place
+	Accepted      int     `json:"accepted"`               // of those places
+	Alternatives  int     `json:"alternatives,omitempty"` // second guesses for a place, judged beside the first
 	TokensPerStep float64 `json:"tokens_per_step"`
 }
 
@@ -353,7 +354,7 @@ func newGenerated(w *textWriter, s *engine.Stats, speculating bool) *generated {
 		Rate:        perSecond(s.Tokens, s.Decode),
 	}
 	if speculating {
-		g.Speculated = &Speculated{Drafted: s.Drafted, Accepted: s.Accepted}
+		g.Speculated = &Speculated{Drafted: s.Drafted, Accepted: s.Accepted, Alternatives: s.Alternatives}
 		if s.Rounds > 0 {
 			g.TokensPerStep = float64(s.Tokens) / float64(s.Rounds)
 		}

@@ -171,7 +171,7 @@ func TestGenerate(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, g.Text, plain.Text)
 		}
 	}
-	if self.Drafted > 2*self.Accepted { // a second candidate for the first place may come with every guess
+	if self.Drafted > self.Accepted+4 || self.Accepted == 0 { // its end may be cut otherwise
 		t.Errorf("the model as its own draft: %d of %d accepted", self.Accepted, self.Drafted)
 	}
 	adjusted := []string{"generate", "teacher", "--prompt", "Once upon a time", "--max-tokens", "60", "--repetition-penalty", "1.3", "--presence-penalty", "0.5",

@@ -1,0 +1,107 @@
+package engine
+
+// steps is the times of steps of a number of sequences.
+type steps struct {
+	round  int
+	times  []timing // of as many rows more than sequences
+	probe  float64  // seconds of plain rounds since the last trial of a source
+	branch timing   // what a step with a branch takes longer than one of as many rows without
+}
+
+// timing is a running estimate of a duration in seconds.
+type timing struct {
+	seconds float64
+	n       int // measurements
+	round   int // of the latest
+}
+
+// add takes in a measurement. Interruptions and first uses of memory make times longer, nothing makes them shorter, so a short time
+// counts for more, and of the first few only the shortest counts.
+func (t *timing) add(seconds float64, round int) {
+	switch {
+	case t.n == 0 || t.n < warmRounds && seconds < t.seconds:
+		t.seconds = seconds
+	case t.n < warmRounds:
+	case seconds < t.seconds:
+		t.seconds += 0.3 * (seconds - t.seconds)
+	default:
+		t.seconds += 0.1 * (min(seconds, 2*t.seconds) - t.seconds)
+	}
+	t.n++
+	t.round = round
+}
+
+// measured takes in the time of a step of so many more rows than sequences. Where it is news, the machine has become slower or faster, for other
+// steps too: what was measured before keeps its proportions. More rows never take less time.
+func (s *steps) measured(rows int, seconds float64) {
+	x := &s.times[rows]
+	before, known := x.seconds, x.n >= warmRounds
+	x.add(seconds, s.round)
+	for i := range s.times {
+		y := &s.times[i]
+		if known && i != rows {
+			y.seconds *= x.seconds / before
+		}
+		if i < rows {
+			y.seconds = min(y.seconds, x.seconds)
+		} else if y.n > 0 && x.n >= trusted {
+			y.seconds = max(y.seconds, x.seconds)
+		}
+	}
+}
+
+// time returns the expected time of a step with rows proposed tokens: measured, or on the line through the nearest that were. A time measured
+// once may be that of an interruption, which would keep its number of rows from ever being tried again: it counts only where it is
+// shorter than what the others let expect.
+func (s *steps) time(rows int) float64 {
+	known := func(i int) bool { return i == 0 || s.times[i].n >= trusted }
+	lo := min(rows, len(s.times)-1)
+	for ; !known(lo); lo-- { // plain steps have always been measured
+	}
+	hi := rows
+	for hi < len(s.times) && !known(hi) {
+		hi++
+	}
+	if lo == rows {
+		return s.fading(rows)
+	}
+	t := s.times[lo].seconds
+	switch {
+	case hi < len(s.times):
+		t += max(0, s.times[hi].seconds-t) * float64(rows-lo) / float64(hi-lo)
+	case lo > 0:
+		t += max(0, t-s.times[0].seconds) * float64(rows-lo) / float64(lo)
+	default:
+		t = s.hoped(rows)
+	}
+	if rows < len(s.times) && s.times[rows].n > 0 {
+		t = min(t, s.times[rows].seconds)
+	}
+	return t
+}
+
+// hoped returns the time of a step with rows proposed tokens before it was measured.
+func (s *steps) hoped(rows int) float64 { return s.times[0].seconds * (1 + rowGuess*float64(rows)) }
+
+// fading returns a measured time. One that is out of date moves towards what is hoped, so that what was far too slow is tried again later than
+// what was nearly fast enough.
+func (s *steps) fading(rows int) float64 {
+	t, age := s.times[rows].seconds, s.round-s.times[rows].round
+	if rows > 0 && age > outdated {
+		hoped := s.hoped(rows)
+		t = hoped + max(0, t-hoped)*outdated/float64(age)
+	}
+	return t
+}
+
+// StepTimes returns the measured times in seconds of steps of so many sequences together, by the number of proposed tokens in them; 0
+// where none was measured.
+func (e *Engine) StepTimes(sequences int) []float64 {
+	e.costs.mu.Lock()
+	defer e.costs.mu.Unlock()
+	var times []float64
+	for _, t := range e.costs.of(sequences).times {
+		times = append(times, t.seconds)
+	}
+	return times
+}
