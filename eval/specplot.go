@@ -21,8 +21,9 @@ var plotColors = []string{"#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
 
 // curve is a line of a panel.
 type curve struct {
-	name string
-	y    []float64
+	name  string
+	y     []float64
+	color int
 }
 
 // Plot draws the report as SVG: tokens a step and speed-up of each row, acceptance by position, and the time of a step by its rows.
@@ -37,9 +38,9 @@ func (r *SpecReport) Plot() []byte {
 		},
 	}
 	var accepted []curve
-	for _, x := range r.Rows {
+	for i, x := range r.Rows {
 		if len(x.AcceptanceAt) > 0 {
-			accepted = append(accepted, curve{x.Name, x.AcceptanceAt})
+			accepted = append(accepted, curve{x.Name, x.AcceptanceAt, i})
 		}
 	}
 	if len(accepted) > 0 {
@@ -47,7 +48,7 @@ func (r *SpecReport) Plot() []byte {
 	}
 	if len(r.StepMS) > 1 {
 		panels = append(panels, func(b *strings.Builder, top int) {
-			lines(b, top, "milliseconds of a step by its rows", []curve{{"T(n)", r.StepMS}}, 0)
+			lines(b, top, "milliseconds of a step by its rows", []curve{{"T(n)", r.StepMS, 0}}, 0)
 		})
 	}
 	height := len(panels) * (panelHeight + panelTop + plotBottom)
@@ -62,14 +63,27 @@ func (r *SpecReport) Plot() []byte {
 
 // frame draws the axis of a panel whose values go up to most, and returns where a value stands.
 func frame(b *strings.Builder, top int, title string, most float64) func(v float64) float64 {
+	step, ticks := niceStep(most)
+	most = step * float64(ticks)
 	at := func(v float64) float64 { return float64(top+panelTop) + panelHeight*(1-v/most) }
 	fmt.Fprintf(b, `<text x="8" y="%d" font-weight="bold">%s</text>`+"\n", top+22, title)
-	for i := range 5 {
-		v := most * float64(i) / 4
+	for i := range ticks + 1 {
+		v := step * float64(i)
 		fmt.Fprintf(b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%.3g</text>`+"\n",
 			plotLeft, plotWidth-plotRight, at(v), at(v), plotLeft-4, at(v)+4, v)
 	}
 	return at
+}
+
+// niceStep returns a distance of marks, 1, 2, 2.5 or 5 times a power of ten, and how many of them reach most: 3 to 6.
+func niceStep(most float64) (step float64, ticks int) {
+	for ten := math.Pow(10, math.Floor(math.Log10(most))-1); ; ten *= 10 {
+		for _, x := range []float64{1, 2, 2.5, 5} {
+			if ticks = int(math.Ceil(most/(x*ten) - 1e-9)); ticks <= 5 {
+				return x * ten, ticks
+			}
+		}
+	}
 }
 
 // bars draws one bar a row.
@@ -78,14 +92,15 @@ func (r *SpecReport) bars(b *strings.Builder, top int, title string, value func(
 	for _, x := range r.Rows {
 		most = max(most, value(x))
 	}
-	at := frame(b, top, title, math.Ceil(most*2)/2)
+	at := frame(b, top, title, most)
 	width := float64(plotWidth-plotLeft-plotRight) / float64(max(1, len(r.Rows)))
 	for i, x := range r.Rows {
 		left, v := plotLeft+width*float64(i), value(x)
 		fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/><text x="%.1f" y="%.1f" text-anchor="middle">%.2f</text>`+"\n",
 			left+width*0.15, at(v), width*0.7, at(0)-at(v), plotColors[i%len(plotColors)], left+width/2, at(v)-3, v)
-		legend(b, top, i, x.Name)
+		legend(b, top, i, i, x.Name)
 	}
+	fmt.Fprintf(b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="black" stroke-dasharray="4 3"/>`+"\n", plotLeft, plotWidth-plotRight, at(1), at(1)) // plain decoding
 }
 
 // lines draws curves over 1, 2, … A positive most is the top of the axis.
@@ -101,13 +116,15 @@ func lines(b *strings.Builder, top int, title string, curves []curve, most float
 	step := float64(plotWidth-plotLeft-plotRight-20) / float64(longest-1)
 	for i, c := range curves {
 		var points []string
+		color := plotColors[c.color%len(plotColors)]
 		for x, v := range c.y {
 			if v > 0 || most == 1 {
 				points = append(points, fmt.Sprintf("%.1f,%.1f", plotLeft+10+step*float64(x), at(v)))
+				fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="2.5" fill="%s"/>`, plotLeft+10+step*float64(x), at(v), color)
 			}
 		}
-		fmt.Fprintf(b, `<polyline fill="none" stroke="%s" stroke-width="1.5" points="%s"/>`+"\n", plotColors[i%len(plotColors)], strings.Join(points, " "))
-		legend(b, top, i, c.name)
+		fmt.Fprintf(b, `<polyline fill="none" stroke="%s" stroke-width="1.5" points="%s"/>`+"\n", color, strings.Join(points, " "))
+		legend(b, top, i, c.color, c.name)
 	}
 	for x := range longest {
 		if longest <= 20 || x%4 == 0 {
@@ -117,9 +134,9 @@ func lines(b *strings.Builder, top int, title string, curves []curve, most float
 	b.WriteString("\n")
 }
 
-// legend names colour i.
-func legend(b *strings.Builder, top, i int, name string) {
+// legend names a colour in line i.
+func legend(b *strings.Builder, top, i, color int, name string) {
 	y := top + panelTop + 8 + 14*i
 	fmt.Fprintf(b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n",
-		plotWidth-plotRight+8, y-9, plotColors[i%len(plotColors)], plotWidth-plotRight+22, y, html.EscapeString(name))
+		plotWidth-plotRight+8, y-9, plotColors[color%len(plotColors)], plotWidth-plotRight+22, y, html.EscapeString(name))
 }

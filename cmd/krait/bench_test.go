@@ -138,6 +138,14 @@ func TestBenchSpecText(t *testing.T) {
 	if table := must(t, dir, "bench", "spec", "stories260k", "--text", "stories.txt", "--ngram", "--runs", "1", "--max-tokens", "20"); !strings.Contains(table, "stories n-grams") {
 		t.Error(table)
 	}
+	var check struct {
+		Identical bool
+		Checks    []map[string]any
+	}
+	mustJSON(t, dir, &check, "bench", "spec", "stories260k", "--text", "chat.jsonl", "--ngram", "--self-draft", "0-3", "--max-tokens", "30", "--check-identical", "--json")
+	if !check.Identical || len(check.Checks) != 36 || check.Checks[8]["identical"] != 3.0 || check.Checks[8]["accepted"] == nil {
+		t.Error(check)
+	}
 	write(t, filepath.Join(dir, "bad.jsonl"), []byte("\"A\"\n{\"x\": 1}\n"))
 	write(t, filepath.Join(dir, "empty.txt"), []byte("\n\n"))
 	for args, want := range map[string]string{"bad.jsonl": "bad.jsonl: line 2: want a JSON string", "empty.txt": "empty.txt: there is no prompt", "nowhere": "nowhere"} {
@@ -150,27 +158,28 @@ func TestBenchSpecText(t *testing.T) {
 func TestBenchUsage(t *testing.T) {
 	dir := t.TempDir()
 	for args, want := range map[string]string{
-		"bench":                                               "neither MODEL nor --shape",
-		"bench spec":                                          "neither MODEL nor --shape",
-		"bench a b":                                           `argument "b"`,
-		"bench stories260k --shape tiny":                      "two models",
-		"bench --shape nosuch":                                "want one of smol135m",
-		"bench --shape tiny --tests tg129":                    `"tg129"`,
-		"bench --shape tiny --threads 0":                      "--threads is 0",
-		"bench --shape tiny --runs 0":                         "--runs is 0",
-		"bench --shape tiny --seconds 0":                      "--seconds is 0",
-		"bench --shape tiny --compare vllm":                   "--compare",
-		"bench --shape tiny --type q9":                        "--type",
-		"bench --shape tiny --kv f8":                          "--kv",
-		"bench spec --shape tiny --synthetic 0.5":             "--synthetic 0.5",
-		"bench spec --shape tiny --synthetic 4 --depth 2":     "--synthetic 4",
-		"bench spec --shape tiny --depth -2":                  "--depth is -2",
-		"bench spec --shape tiny --ngram":                     "--ngram goes with --text",
-		"bench spec --shape tiny --ngram --text x":            "random weights",
-		"bench spec stories260k --text x":                     "--text needs --draft",
-		"bench spec stories260k --text x --ngram --depth 3":   "nothing is synthetic",
-		"bench spec stories260k --text x --ngram --prompts 0": "--prompts 0",
-		"bench spec --shape tiny --draft-shape nosuch":        "--draft-shape",
+		"bench":                                           "neither MODEL nor --shape",
+		"bench spec":                                      "neither MODEL nor --shape",
+		"bench a b":                                       `argument "b"`,
+		"bench stories260k --shape tiny":                  "two models",
+		"bench --shape nosuch":                            "want one of smol135m",
+		"bench --shape tiny --tests tg129":                `"tg129"`,
+		"bench --shape tiny --threads 0":                  "--threads is 0",
+		"bench --shape tiny --runs 0":                     "--runs is 0",
+		"bench --shape tiny --seconds 0":                  "--seconds is 0",
+		"bench --shape tiny --compare vllm":               "--compare",
+		"bench --shape tiny --type q9":                    "--type",
+		"bench --shape tiny --kv f8":                      "--kv",
+		"bench spec --shape tiny --synthetic 0.5":         "--synthetic 0.5",
+		"bench spec --shape tiny --synthetic 4 --depth 2": "--synthetic 4",
+		"bench spec --shape tiny --depth -2":              "--depth is -2",
+		"bench spec stories260k --text x --ngram --check-identical --plot y": "measures nothing to draw",
+		"bench spec --shape tiny --ngram":                                    "--ngram goes with --text",
+		"bench spec --shape tiny --ngram --text x":                           "random weights",
+		"bench spec stories260k --text x":                                    "--text needs --draft",
+		"bench spec stories260k --text x --ngram --depth 3":                  "nothing is synthetic",
+		"bench spec stories260k --text x --ngram --prompts 0":                "--prompts 0",
+		"bench spec --shape tiny --draft-shape nosuch":                       "--draft-shape",
 	} {
 		if r := krait(t, dir, "", strings.Fields(args)...); r.status != 2 || r.out != "" || !strings.Contains(r.errors, want) {
 			t.Errorf("%s: status %d, %q, want %q", args, r.status, r.errors, want)

@@ -20,7 +20,8 @@ func benchSpecCommand(u *ui) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "what speculation gains, on your text or for a draft that is right as often as you say",
 		Long: `With --text, measure speculation on real prompts: plain decoding and speculation take turns, prompt by prompt, and measured cost
-decides who guesses how many tokens. Name data sets with --text FILE, guessers with --draft, --self-draft or --ngram.
+decides who guesses how many tokens. Name data sets with --text FILE, guessers with --draft, --self-draft or --ngram. With --check-identical,
+compare every way of guessing with plain greedy decoding instead, and fail where one token differs.
 
 Otherwise measure speculation with synthetic acceptance: a draft of random weights proposes tokens, the model verifies them, and how
 many of them count as accepted is drawn so that a step yields the asked number of tokens on average. Everything else is real: drafting,
@@ -30,7 +31,8 @@ The depth is the one that measured times promise to be fastest for a draft of th
 "identical" says whether greedy output with the same draft and depth, nothing synthetic, is that of plain decoding.`,
 		Example: `  krait bench spec --shape hybrid1b --synthetic 2.5,3.4
   krait bench spec stories260k --synthetic 2 --depth 3 --json
-  krait bench spec smol --text chat.jsonl --text stories.txt --ngram --draft small --plot spec.svg`,
+  krait bench spec smol --text chat.jsonl --text stories.txt --ngram --draft small --plot spec.svg
+  krait bench spec smol --text chat.jsonl --prompts 200 --ngram --draft small --check-identical`,
 	}
 	cmd.Args = atMostOne
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -48,12 +50,11 @@ The depth is the one that measured times promise to be fastest for a draft of th
 		if err := text.validate(cmd, b.shape); err != nil {
 			return err
 		}
+		if text.identical && plot != "" {
+			return usage(cmd, "--plot: --check-identical measures nothing to draw")
+		}
 		if len(text.files) > 0 {
-			r, err := text.run(cmd, u, &b, args[0])
-			if err != nil {
-				return err
-			}
-			return showSpec(u, r, plot, b.json)
+			return text.run(cmd, u, &b, args[0], plot)
 		}
 		target, err := b.subject(u, args)
 		if err != nil {

@@ -23,6 +23,7 @@ type textFlags struct {
 	prompts   int
 	maxTokens int
 	raw       bool
+	identical bool
 	generateConfig
 }
 
@@ -32,6 +33,7 @@ func (t *textFlags) flags(cmd *cobra.Command) {
 	f.IntVar(&t.prompts, "prompts", 5, "take the first `N` prompts of each --text")
 	f.IntVar(&t.maxTokens, "max-tokens", 128, "end an answer after `N` tokens")
 	f.BoolVar(&t.raw, "raw", false, "prompts are texts to continue, whatever the chat template says")
+	f.BoolVar(&t.identical, "check-identical", false, "measure no speed: compare greedy answers with plain ones, for every number of guesses, branches and batches")
 	f.StringVar(&t.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
 	f.StringVar(&t.selfDraft, "self-draft", "", "let these layers of MODEL itself guess ahead: a `LIST` such as 0-5 or 0,2,29")
 	f.BoolVar(&t.request.NGram, "ngram", false, "guess ahead what followed the same words before")
@@ -45,7 +47,7 @@ func (t *textFlags) validate(cmd *cobra.Command, shape string) error {
 	t.request.NGram = t.request.NGram || t.corpus != ""
 	switch {
 	case len(t.files) == 0:
-		for _, name := range []string{"draft", "self-draft", "ngram", "ngram-corpus", "prompts", "max-tokens", "raw", "speculate"} {
+		for _, name := range []string{"draft", "self-draft", "ngram", "ngram-corpus", "prompts", "max-tokens", "raw", "speculate", "check-identical"} {
 			if f.Changed(name) {
 				return usage(cmd, "--%s goes with --text FILE", name)
 			}
@@ -65,18 +67,18 @@ func (t *textFlags) validate(cmd *cobra.Command, shape string) error {
 	return t.checkSelfDraft(cmd)
 }
 
-// run measures a model on the texts.
-func (t *textFlags) run(cmd *cobra.Command, u *ui, b *benchFlags, name string) (*eval.SpecReport, error) {
+// config returns the model and what is to be measured.
+func (t *textFlags) config(u *ui, b *benchFlags, name string) (eval.BenchSubject, eval.TextConfig, error) {
 	t.model, t.weights, t.kv = name, b.weights, b.kv
 	target, draft, err := t.load(u)
 	if err != nil {
-		return nil, err
+		return eval.BenchSubject{}, eval.TextConfig{}, err
 	}
 	c := eval.TextConfig{MaxTokens: t.maxTokens, Most: t.request.Speculate, Stop: target.EOS, Runs: b.runs, Report: progressOf(u, "spec", "answers")}
 	for _, path := range t.files {
 		text, err := t.read(target, path)
 		if err != nil {
-			return nil, err
+			return eval.BenchSubject{}, c, err
 		}
 		c.Texts = append(c.Texts, text)
 	}
@@ -93,7 +95,61 @@ func (t *textFlags) run(cmd *cobra.Command, u *ui, b *benchFlags, name string) (
 	if t.request.NGram && draft != nil {
 		c.Sources = append(c.Sources, eval.SpecSource{Name: "both", Draft: d, NGram: true, Corpus: t.request.Corpus})
 	}
-	return eval.BenchSpecText(cmd.Context(), eval.BenchSubject{Name: name, Model: target.Model}, c)
+	return eval.BenchSubject{Name: name, Model: target.Model}, c, nil
+}
+
+// run measures a model on the texts.
+func (t *textFlags) run(cmd *cobra.Command, u *ui, b *benchFlags, name, plot string) error {
+	target, c, err := t.config(u, b, name)
+	if err != nil {
+		return err
+	}
+	if !t.identical {
+		r, err := eval.BenchSpecText(cmd.Context(), target, c)
+		if err != nil {
+			return err
+		}
+		return showSpec(u, r, plot, b.json)
+	}
+	r, err := eval.CheckIdentical(cmd.Context(), target, c)
+	if err != nil {
+		return err
+	}
+	if b.json {
+		err = u.json(r)
+	} else {
+		printCheck(u, r)
+	}
+	if err == nil && !r.Identical {
+		err = errors.New("some answers with guesses differ from plain ones, which is a bug: please report it")
+	}
+	return err
+}
+
+// printCheck prints the table for people.
+func printCheck(u *ui, r *eval.CheckReport) {
+	u.print("%s in %s, %s kernels: %d prompts, %d tokens of greedy answers\n\n", r.Shape, r.Type, r.ISA, r.Prompts, r.Tokens)
+	rows := [][]string{{"guesses by", "depth", "at once", "accepted", "identical", ""}}
+	for _, x := range r.Checks {
+		depth, first := fmt.Sprint(x.Depth), ""
+		switch {
+		case x.Batch > 1:
+			depth = "mixed"
+		case x.Depth == 0:
+			depth = "chosen"
+		case x.Branch:
+			depth += " and a branch"
+		}
+		accepted := ""
+		if x.Drafted > 0 {
+			accepted = fmt.Sprintf("%d of %d", x.Accepted, x.Drafted)
+		}
+		if len(x.Different) > 0 {
+			first = "first difference: " + x.Different[0]
+		}
+		rows = append(rows, []string{x.Source, depth, fmt.Sprint(x.Batch), accepted, fmt.Sprintf("%d of %d", x.Identical, r.Prompts), first})
+	}
+	u.table(rows)
 }
 
 // read returns the prompts of a file.
