@@ -106,7 +106,7 @@ func TestRecipeEmbedded(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := must(t, dir, "recipe", "ls")
-	for _, name := range []string{"demo", "dpo", "paper-llama3-50", "ppo", "smollm2-25", "smollm2-50"} {
+	for _, name := range []string{"demo", "dpo", "paper-llama3-50", "ppo", "smollm2-25", "smollm2-50", "smollm2-50-chat"} {
 		if !strings.Contains(list, "\n"+name+" ") {
 			t.Errorf("recipe ls lacks %s: %s", name, list)
 		}
