@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"krait/autograd"
 	"krait/data"
@@ -16,6 +17,7 @@ const (
 	fitTokens    = 16   // tokens a number of the hidden state that a head's start is fitted to
 	fitRidge     = 1e-3 // of the mean square of an input
 	fitSteps     = 40   // of conjugate gradients
+	fitWidth     = 64   // the hidden size at which a learning rate means what it says
 	fitTolerance = 1e-4 // of the residual at which they end, as a share of the first
 )
 
@@ -39,8 +41,10 @@ func fitHead(ctx context.Context, head, target *model.Model, docs []data.Documen
 	for _, b := range head.Blocks {
 		b.Silence()
 	}
-	f.solve(head.Fusion.Proj.Weight)
-	kernel.Scale(head.Norm.Weight.Data, f.certainty(head.Fusion.Proj.Weight), head.Norm.Weight.Data)
+	w := head.Fusion.Proj.Weight
+	f.solve(w)
+	kernel.Scale(head.Norm.Weight.Data, f.certainty(w), head.Norm.Weight.Data)
+	kernel.Scale(w.Data, f.length(), w.Data)
 	return nil
 }
 
@@ -48,7 +52,7 @@ func fitHead(ctx context.Context, head, target *model.Model, docs []data.Documen
 type fit struct {
 	tape   *autograd.Tape
 	xx, yx autograd.Dense // their gradients are Σ xᵀx (2·hidden, 2·hidden) and Σ yᵀx (hidden, 2·hidden)
-	yy     float64
+	yy     []float64      // Σ y², column by column
 	rows   int
 }
 
@@ -59,7 +63,7 @@ func newFit(head *model.Model) *fit {
 		x.Grad = make([]float32, rows*2*d)
 		return autograd.Dense{Tensor: x}
 	}
-	return &fit{tape: autograd.NewScratch(), xx: sums(2 * d), yx: sums(d)}
+	return &fit{tape: autograd.NewScratch(), xx: sums(2 * d), yx: sums(d), yy: make([]float64, d)}
 }
 
 // read adds a document.
@@ -85,7 +89,11 @@ func (f *fit) read(head, target *model.Model, ids []int32) {
 	x, y = x.Slice(1, n+1), y.Slice(1, n+1)
 	f.xx.WeightGrad(x.Data, x.Data, n)
 	f.yx.WeightGrad(y.Data, x.Data, n)
-	f.yy += float64(kernel.Dot(y.Data, y.Data))
+	for r := range n {
+		for i, v := range y.Row(r) {
+			f.yy[i] += float64(v) * float64(v)
+		}
+	}
 	f.rows += n
 }
 
@@ -136,5 +144,18 @@ func (f *fit) certainty(w *tensor.Tensor) float32 {
 	n := f.xx.Shape[0]
 	wa := tensor.New(w.Shape...)
 	autograd.Dense{Tensor: tensor.Of(f.xx.Grad, n, n)}.MulRows(wa.Data, w.Data, w.Rows())
-	return float32(math.Sqrt(float64(kernel.Dot(w.Data, wa.Data)) / f.yy))
+	total := 0.0
+	for _, square := range f.yy {
+		total += square
+	}
+	return float32(math.Sqrt(float64(kernel.Dot(w.Data, wa.Data)) / total))
+}
+
+// length returns by how much longer than y the rows are made, which the final norm undoes: then the first steps of a training change the usual number
+// in a row by the same share whatever the hidden size is and however much a few numbers outgrow the others, as they do in large models. AdamW's first
+// steps change every weight alike, and a number of a row is a sum over 2·hidden of them.
+func (f *fit) length() float32 {
+	squares := slices.Sorted(slices.Values(f.yy))
+	usual := math.Sqrt(squares[len(squares)/2] / float64(f.rows))
+	return float32(float64(len(squares)) / fitWidth / max(usual, 1e-3))
 }
