@@ -25,3 +25,22 @@ func BenchmarkSelectiveScan(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSSD is the scan of Mamba2 layers as a sequence goes on: a token, a few that are verified, and a prompt.
+func BenchmarkSSD(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for name, s := range map[string]SSDShape{"smol135m": {9, 3, 64, 64}, "1b": {32, 8, 64, 64}, "8b": {32, 8, 128, 128}} {
+		for _, rows := range []int{1, 4, 512} {
+			b.Run(fmt.Sprintf("%s/%d", name, rows), func(b *testing.B) {
+				xbc, dt := random(rng, 1, rows, s.Width()), random(rng, 1, rows, s.H)
+				bias, a, d := random(rng, 1, s.H), random(rng, 1, s.H), random(rng, 1, s.H)
+				state, tape := NewSSDState(s), NewScratch()
+				for b.Loop() {
+					tape.Reset()
+					SSD(tape, xbc, dt, bias, a, d, s, []SSDRun{{Start: 0, Len: rows, State: state}})
+				}
+				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*rows), "µs/token")
+			})
+		}
+	}
+}

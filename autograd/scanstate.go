@@ -8,13 +8,8 @@ type ScanRun struct {
 	Provisional bool
 }
 
-// sure returns how many of the run's rows will certainly be kept.
-func (r ScanRun) sure() int {
-	if !r.Provisional {
-		return r.Len
-	}
-	return min(r.State.due, r.Len)
-}
+// certain returns how many of the run's rows will certainly be kept.
+func (r ScanRun) certain() int { return r.State.certain(r.Len, r.Provisional) }
 
 // ScanState is the recurrent state of one sequence in one Mamba1 layer, and a log of the inputs of the tokens since, as in SSDState: the first
 // kept entries are committed and move into S with the next step, the others are provisional, and a rollback shortens the log.
@@ -22,19 +17,15 @@ func (r ScanRun) sure() int {
 // A replayed token costs an exponential for each number of the state, as it did the first time. So what can be foreseen is not replayed: tokens
 // that are sure move into S at once, and the state after the provisional ones is kept beside S, whose place it takes if all of them stay.
 type ScanState struct {
+	replayLog
 	S           []float32 // (G, N, P)
 	ahead       []float32 // (G, N, P), or nil
 	isAhead     bool      // ahead is the state after the whole log
 	x, delta, b []float32 // the log: (len, Dim), (len, Dim), (len, KB·N)
-	len, kept   int
-	due, sure   int // tokens since Mark that are sure: still to come, and in S
 }
 
 // NewScanState returns the state of an empty sequence.
 func NewScanState(s ScanShape) *ScanState { return &ScanState{S: make([]float32, s.Dim()*s.N)} }
-
-// Mark begins a transaction whose first tokens, so many, will certainly be kept.
-func (s *ScanState) Mark(sure int) { s.due, s.sure = sure, 0 }
 
 // Keep commits the first n tokens since Mark, those that are sure among them, and forgets the rest.
 func (s *ScanState) Keep(n int) {
@@ -66,7 +57,7 @@ func (s *ScanState) Bytes() int { return 4 * len(s.S) }
 
 // advance ends a step: what was committed leaves the log, new tokens enter it if they are provisional.
 func (s *ScanState) advance(b *scan, r ScanRun) {
-	dim, width, sure := b.Dim(), b.KB*b.N, r.sure()
+	dim, width, sure := b.Dim(), b.KB*b.N, r.certain()
 	if !r.Provisional { // then the whole log was committed
 		s.len, s.kept, s.isAhead = 0, 0, false
 		return

@@ -111,7 +111,7 @@ const scanWork = 1 << 13
 
 func (s *scan) forward() {
 	for _, r := range s.runs {
-		if r.State != nil && r.sure() < r.Len && r.State.ahead == nil {
+		if r.State != nil && r.certain() < r.Len && r.State.ahead == nil {
 			r.State.ahead = make([]float32, len(r.State.S))
 		}
 	}
@@ -157,7 +157,7 @@ func (s *scan) runGroup(run, g int, own []float32) {
 	log, size := r.State, s.N*s.P
 	state := log.S[g*size:][:size]
 	s.replay(state, log, 0, log.kept, g)
-	sure := r.sure()
+	sure := r.certain()
 	s.advance(state, run, 0, sure, g)
 	if sure < r.Len {
 		ahead := log.ahead[g*size:][:size]

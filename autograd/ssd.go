@@ -15,7 +15,7 @@ type SSDShape struct{ H, K, P, N int }
 // Width returns the number of columns of xBC.
 func (s SSDShape) Width() int { return s.K*s.P + s.K*s.N + s.H*s.N }
 
-// Chunk returns the length of the grid of absolute positions on which long runs are computed as matrix products: the pairwise
+// Chunk returns the length of the pieces in which a run without a state is computed as matrix products: the pairwise
 // work of a token grows with the chunk, the work on the state falls, and they meet near the head's width.
 func (s SSDShape) Chunk() int { return min(128, max(16, (s.P+15)/16*16)) }
 
@@ -31,8 +31,8 @@ type SSDRun struct {
 //
 //	Δ_t = softplus(dt_t + dtBias),  S_t = exp(-exp(aLog)·Δ_t)·S_{t-1} + Δ_t·x_t·B_tᵀ,  y_t = S_t·C_t + d·x_t
 //
-// xbc (rows, Width), dt (rows, H), dtBias, aLog and d (H), result (rows, H·P). Whole chunks of a run are computed by matrix products,
-// the rest of a run with a state token by token.
+// xbc (rows, Width), dt (rows, H), dtBias, aLog and d (H), result (rows, H·P). A run without a state, whose gradient may be wanted, is computed
+// by matrix products, chunk by chunk; a run with one token by token, so that a token's bits don't depend on how a sequence was cut.
 func SSD(t *Tape, xbc, dt, dtBias, aLog, d *tensor.Tensor, shape SSDShape, runs []SSDRun) *tensor.Tensor {
 	defer t.Stop(Scan, t.Start())
 	s := ssds.Get().(*ssd)
@@ -129,8 +129,8 @@ func (s *ssd) forward() {
 	for _, r := range s.runs {
 		var plan ssdPlan
 		if r.State != nil {
-			plan = s.plan(r)
-			r.State.append(s, r.Start, plan.first)
+			plan = r.plan()
+			r.State.append(s, r.Start+plan.direct, r.Len-plan.direct)
 		}
 		s.plans = append(s.plans, plan)
 	}

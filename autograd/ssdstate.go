@@ -2,15 +2,32 @@ package autograd
 
 import "krait/kernel"
 
-// SSDState is the recurrent state of one sequence in one Mamba2 layer: the state S after Pos tokens, and a log of the inputs of the
+// replayLog counts the tokens of a recurrent state's log, and those of a transaction that need no log because they will certainly be kept.
+type replayLog struct {
+	len, kept int
+	due, sure int // tokens since Mark that are sure: still to come, and in the state
+}
+
+// Mark begins a transaction whose first tokens, so many, will certainly be kept.
+func (l *replayLog) Mark(sure int) { l.due, l.sure = sure, 0 }
+
+// certain returns how many of a run's n tokens will certainly be kept.
+func (l *replayLog) certain(n int, provisional bool) int {
+	if !provisional {
+		return n
+	}
+	return min(l.due, n)
+}
+
+// SSDState is the recurrent state of one sequence in one Mamba2 layer: the state S, and a log of the inputs of the
 // tokens since. The first kept entries of the log are committed: the next step replays them into S while it has S in registers (the
-// paper's Algorithm 2). The others are provisional: a rollback shortens the log and touches no state.
+// paper's Algorithm 2). The others are provisional: a rollback shortens the log and touches no state. Tokens that will certainly be kept
+// move into S at once.
 type SSDState struct {
-	Pos              int
+	replayLog
 	S                []float32 // (H, N, P)
 	width, heads     int
 	xbc, delta, rate []float32 // the log: (len, width), (len, H), (len, H) with rate = exp(A·Δ)
-	len, kept        int
 }
 
 // NewSSDState returns the state of an empty sequence.
@@ -18,8 +35,11 @@ func NewSSDState(s SSDShape) *SSDState {
 	return &SSDState{S: make([]float32, s.H*s.N*s.P), width: s.Width(), heads: s.H}
 }
 
-// Keep commits the first n provisional tokens and forgets the rest.
-func (s *SSDState) Keep(n int) { s.len, s.kept = n, n }
+// Keep commits the first n tokens since Mark, those that are sure among them, and forgets the rest.
+func (s *SSDState) Keep(n int) {
+	n -= s.sure
+	s.len, s.kept, s.due, s.sure = n, n, 0, 0
+}
 
 // Rewind forgets the last n provisional tokens.
 func (s *SSDState) Rewind(n int) { s.len -= n }
@@ -40,19 +60,19 @@ func (s *SSDState) LogBytes() int { return 4 * s.len * (s.width + 2*s.heads) }
 // Bytes returns the memory of the state proper, without the log.
 func (s *SSDState) Bytes() int { return 4 * len(s.S) }
 
-// ssdPlan cuts a continued run: first tokens go token by token after the log, then chunks whole chunks of the grid of absolute positions
-// as matrix products, then tail tokens token by token. Where a token falls depends on its position and on the run, and a
-// provisional run has no chunks, so that verifying a draft is the arithmetic of decoding.
-type ssdPlan struct{ first, chunks, tail int }
+// ssdPiece bounds the tokens of a long run that are computed together for a head: their rows and the state fit in the first-level cache.
+const ssdPiece = 32
 
-func (s *ssd) plan(r SSDRun) ssdPlan {
-	l := s.Chunk()
-	toGrid := (l - (r.State.Pos+r.State.len)%l) % l
-	if r.Provisional || r.Len < toGrid+l {
-		return ssdPlan{first: r.Len}
+// ssdPlan says how a run goes on from a state: the first direct tokens move into the state from their rows, after the log's committed ones;
+// the rest enters the log, whose first write entries move into the state.
+type ssdPlan struct{ direct, write int }
+
+func (r SSDRun) plan() ssdPlan {
+	s, n := r.State, r.State.certain(r.Len, r.Provisional)
+	if n == r.Len && s.len == 0 || n > ssdPiece {
+		return ssdPlan{direct: n, write: s.kept}
 	}
-	rest := r.Len - toGrid
-	return ssdPlan{first: toGrid, chunks: rest / l, tail: rest % l}
+	return ssdPlan{write: s.kept + n}
 }
 
 // append adds n rows from row on to the log.
@@ -64,26 +84,20 @@ func (s *SSDState) append(b *ssd, row, n int) {
 	s.len += n
 }
 
-// continued computes head h of a run that goes on from a state. The log holds the first tokens already.
+// continued computes head h of a run that goes on from a state. What is not direct is in the log already.
 func (b *ssd) continued(r SSDRun, plan ssdPlan, h int) {
 	s := r.State
 	state := s.S[h*b.N*b.P:][:b.N*b.P]
-	write := s.kept
-	if plan.chunks > 0 {
-		write = s.len
+	from, rest := 0, r.Len-plan.direct
+	if plan.direct > 0 {
+		b.steps(0, state, s.xbc, s.delta, s.rate, h, plan.write, plan.write, plan.write)
+		for lo := 0; lo < plan.direct; lo += ssdPiece {
+			row, n := r.Start+lo, min(ssdPiece, plan.direct-lo)
+			b.steps(row, state, b.xbc.Data[row*b.Width():], b.delta[row*b.H:], b.rate[row*b.H:], h, n, n, 0)
+		}
+		from = plan.write
 	}
-	b.steps(r.Start, state, s.xbc, s.delta, s.rate, h, s.len, write, s.len-plan.first)
-	if plan.chunks == 0 {
-		return
-	}
-	row := r.Start + plan.first
-	w := b.newChunk()
-	for range plan.chunks {
-		b.chunk(w, state, row, b.Chunk(), h)
-		row += b.Chunk()
-	}
-	w.free()
-	b.steps(row, state, b.xbc.Data[row*b.Width():], b.delta[row*b.H:], b.rate[row*b.H:], h, plan.tail, 0, 0)
+	b.steps(r.Start+plan.direct, state, s.xbc[from*s.width:], s.delta[from*s.heads:], s.rate[from*s.heads:], h, s.len-from, plan.write-from, s.len-rest-from)
 }
 
 // steps runs tokens tokens, given as rows of xbc, delta and rate, through the state of head h; see kernel.SSDStep for write and quiet.
@@ -113,22 +127,16 @@ func (b *ssd) steps(row int, state, xbc, delta, rate []float32, h, tokens, write
 	}
 }
 
-// advance ends a step: what was replayed leaves the log, the new tokens are committed unless they are provisional.
+// advance ends a step: what has moved into the state leaves the log.
 func (s *SSDState) advance(b *ssd, r SSDRun, plan ssdPlan) {
-	if plan.chunks > 0 {
-		row := r.Start + r.Len - plan.tail
-		s.Pos += s.len + plan.chunks*b.Chunk()
-		s.len = 0
-		s.append(b, row, plan.tail)
-	} else {
-		s.Pos += s.kept
-		s.len -= s.kept
-		copy(s.xbc, s.xbc[s.kept*s.width:][:s.len*s.width])
-		copy(s.delta, s.delta[s.kept*s.heads:][:s.len*s.heads])
-		copy(s.rate, s.rate[s.kept*s.heads:][:s.len*s.heads])
-	}
-	s.kept = s.len
+	n := s.certain(r.Len, r.Provisional)
 	if r.Provisional {
-		s.kept = 0
+		s.due -= n
+		s.sure += n
 	}
+	s.len -= plan.write
+	s.kept = 0
+	copy(s.xbc, s.xbc[plan.write*s.width:][:s.len*s.width])
+	copy(s.delta, s.delta[plan.write*s.heads:][:s.len*s.heads])
+	copy(s.rate, s.rate[plan.write*s.heads:][:s.len*s.heads])
 }

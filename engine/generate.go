@@ -14,8 +14,7 @@ import (
 	"krait/tensor"
 )
 
-// prefillGrid is where a prompt is cut: pieces end at multiples of it, so that memory is bounded and a request has the same bits
-// whoever cuts it. It is a multiple of the usual chunks of the scan, and enough rows for the matrix kernels.
+// prefillGrid is where a prompt is cut: pieces end at multiples of it, so that memory is bounded. It is enough rows for the matrix kernels.
 const prefillGrid = 256
 
 // Generate yields the output of the request token by token, as rounds commit them, and fills stats, which may be nil. A request that

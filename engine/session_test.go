@@ -27,7 +27,7 @@ func turn(t *testing.T, s *Session, r Request) ([]int32, Stats) {
 // TestSession holds random conversations, some of which change what was said, with and without speculation: each turn's output is that of a
 // fresh generation, and only what is new is fed.
 func TestSession(t *testing.T) {
-	const vocab, room = 40, 600
+	const vocab, room = 40, 800
 	hybrid := randomModel(t, vocab, room, 4, []int{1, 3}, *seed)
 	pure := randomModel(t, vocab, room, 2, nil, *seed+1)
 	for name, m := range map[string]*model.Model{"hybrid": hybrid, "mamba": pure} {
@@ -44,6 +44,9 @@ func TestSession(t *testing.T) {
 			var said []int32
 			for n := range 8 {
 				fresh := randomPrompt(rng, vocab, 1+rng.IntN(60))
+				if n == round%4 { // longer than the chunks of a scan without a state
+					fresh = randomPrompt(rng, vocab, 80+rng.IntN(70))
+				}
 				before := len(said)
 				if n > 0 && rng.IntN(3) == 0 { // the end of what was said is told otherwise
 					before -= 1 + rng.IntN(min(before-1, 25))

@@ -70,8 +70,11 @@ func (s *State) MarkAfter(sure int) {
 	}
 	s.mark, s.sure = s.length, sure
 	for _, l := range s.layers {
-		if m, ok := l.(*mamba1State); ok {
-			m.ssm.Mark(sure)
+		switch x := l.(type) {
+		case *mambaState:
+			x.ssm.Mark(sure)
+		case *mamba1State:
+			x.ssm.Mark(sure)
 		}
 	}
 }
