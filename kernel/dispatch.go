@@ -42,6 +42,8 @@ type table struct {
 	peak             func(turns int) // runs multiply-adds on registers
 	peakFlops        float64         // operations in a turn
 	peakBF16         func(turns int) // runs multiply-adds of pairs of bf16, twice the operations; nil: the level has none
+	peakTiles        func(turns int) // runs products of tiles of bf16; nil: the level has none
+	tilesFlops       float64         // operations in a turn of it
 	narrow           [panelFormats]narrow
 	peakDot          [panelFormats]dotPeak
 	stream           func(p []byte) // reads memory

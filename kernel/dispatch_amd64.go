@@ -69,8 +69,11 @@ func tableAVX512() *table {
 	t.gemmBF16 = gemmRoundedAVX512
 	if cpu.X86.HasAVX512BF16 {
 		t.gemmPairs, t.mulBrain, t.peakBF16 = gemmPairs, mulBrainPairs, peakBF16AVX512
-		if !cpu.X86.HasAMXBF16 { // processors with AMX make half as many products with VDPBF16PS as with float32 (measured: Sapphire Rapids)
+		switch { // processors with AMX make half as many products with VDPBF16PS as with float32 (measured: Sapphire Rapids)
+		case !cpu.X86.HasAMXBF16:
 			t.gemmBF16 = gemmPairs
+		case hasTiles():
+			t.gemmBF16, t.peakTiles, t.tilesFlops = gemmTiles, peakTilesAMX, 12*2*8192
 		}
 	}
 	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX512, packPanelAVX512, mulPanelsAVX512, mulPanelAVX512

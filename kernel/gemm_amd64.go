@@ -7,6 +7,7 @@ type geometry struct {
 	avx512      bool
 	pairs       bool // elements of packed operands are pairs of bf16, two k each
 	rounded     bool // packed operands are rounded to bf16
+	tiles       bool // pairs by AMX: blocks are computed by tileBlock
 	rows, lanes int
 	rowPanels   int // of packed A that stay in L2
 	cols        int // of packed B that stay in L2 with them
@@ -16,6 +17,14 @@ var (
 	geometryAVX512 = geometry{avx512: true, rows: 14, lanes: 16, rowPanels: 12, cols: 256}
 	geometryAVX2   = geometry{rows: 6, lanes: 8, rowPanels: 16, cols: 128}
 )
+
+// ownBlock computes a block where the geometry has a driver of its own, and reports whether it did.
+func (p *product) ownBlock(s *scratch, i0, i1, j0, j1 int) bool {
+	if p.geometry.tiles {
+		p.tileBlock(s, i0, i1, j0, j1)
+	}
+	return p.geometry.tiles
+}
 
 // run runs the microkernel for rows rows and vecs vectors. The calls are direct, so that a tile can live on the stack.
 func (g *geometry) run(t *tile, rows, vecs int, masked bool) {

@@ -18,6 +18,9 @@ var (
 	geometryRoundedNEON = geometry{rounded: true, rows: 6, lanes: 8, rowPanels: 16, cols: 128}
 )
 
+// ownBlock reports that no geometry has a driver of its own.
+func (*product) ownBlock(*scratch, int, int, int, int) bool { return false }
+
 // run runs the microkernel for rows rows and vecs vectors; partial columns are done in widths that are powers of two.
 func (g *geometry) run(t *tile, rows, vecs int, masked bool) {
 	if !masked {

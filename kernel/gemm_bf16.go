@@ -6,7 +6,8 @@ import "time"
 // exact and sums are float32. The definition, which the portable level and the instructions for bf16 share bit for bit, is one chain of
 // additions an element: it begins with C where that is added to and else with zero, and takes k in pairs, the odd one of each first. Sums
 // and products that leave the range of normal float32 numbers are the exception: the processors flush them to zero. Levels without such
-// instructions, and those where they are slow, add up the same rounded operands in Gemm's order: their results are close, not equal.
+// instructions, and those where they are slow, add up the same rounded operands in Gemm's order, and AMX adds up 32 terms before it adds them to
+// the sum: their results are close, not equal.
 func GemmBF16(c []float32, ldc int, a, b Operand, m, n, k int, accumulate bool) {
 	active.gemmBF16(c, ldc, a, b, m, n, k, accumulate, true)
 }
@@ -19,6 +20,9 @@ func GemmBF16Seq(c []float32, ldc int, a, b Operand, m, n, k int, accumulate boo
 // HasBF16 reports whether the level in use has instructions for products of bf16: on some processors twice as many a second as of float32, on
 // others half as many.
 func HasBF16() bool { return active.peakBF16 != nil }
+
+// TilesBF16 reports whether GemmBF16 is the work of matrix instructions (AMX), many times as fast as vectors.
+func TilesBF16() bool { return active.peakTiles != nil }
 
 // brainOperand is v as GemmBF16 multiplies with it.
 func brainOperand(v float32) float32 {
@@ -68,5 +72,14 @@ func dotPairs(sum float32, a, b []float32) float32 {
 	return sum
 }
 
-// BF16Peak is FMAPeak with pairs of bf16: the limit of GemmBF16. It is 0 where the level in use has no instructions for them.
+// BF16Peak is FMAPeak with pairs of bf16: the limit of products of few rows with weights in bf16. It is 0 where the level in use has no
+// instructions for them.
 func BF16Peak(d time.Duration) float64 { return peakRate(active.peakBF16, 2*active.peakFlops, d) }
+
+// GemmBF16Peak is FMAPeak with what GemmBF16 multiplies with: its limit. Where the instructions for bf16 are slow or missing that is float32.
+func GemmBF16Peak(d time.Duration) float64 {
+	if active.peakTiles != nil {
+		return peakRate(active.peakTiles, active.tilesFlops, d)
+	}
+	return max(BF16Peak(d), FMAPeak(d))
+}

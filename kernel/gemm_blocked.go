@@ -141,6 +141,9 @@ func (p *product) block(i0, i1, j0, j1 int) {
 		s = scratches.get()
 		defer scratches.put(s)
 	}
+	if p.ownBlock(s, i0, i1, j0, j1) {
+		return
+	}
 	kc := kBlock(p.k)
 	if p.geometry.pairs {
 		kc = 2 * kBlock((p.k+1)/2)

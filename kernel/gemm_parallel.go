@@ -5,7 +5,7 @@ package kernel
 import "runtime"
 
 // scratch holds the packed operands of one goroutine's product.
-type scratch struct{ a, b []float32 }
+type scratch struct{ a, b, c []float32 }
 
 // job is a product cut into a grid of blocks. Jobs are reused with their closure, so that a region allocates nothing.
 type job struct {

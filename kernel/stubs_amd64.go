@@ -504,6 +504,26 @@ func packCopyBF16AVX512(dst *float32, dstStride int, src *float32, srcStride, ro
 //go:noescape
 func peakBF16AVX512(n int)
 
+// sweepTilesAMX multiplies 32 packed rows of A with t.pairs times 32 packed columns of B
+//
+//go:noescape
+func sweepTilesAMX(t *tileSweep)
+
+// packTileRowsAMX rounds rows ≤ 16 rows of k numbers, srcStride bytes apart, to bf16, in tiles of 32 k; the last is filled with zeros
+//
+//go:noescape
+func packTileRowsAMX(dst *float32, src *float32, srcStride, rows, k int)
+
+// transposeTilesAVX512 transposes n squares of 16 × 16 elements, one behind the other, in place
+//
+//go:noescape
+func transposeTilesAVX512(x *float32, n int)
+
+// peakTilesAMX runs n turns of 12 products of tiles, 8,192 multiply-adds each
+//
+//go:noescape
+func peakTilesAMX(n int)
+
 // brainRoundAVX512 rounds n numbers to bf16 in place, n a multiple of lanes: to nearest even, a NaN becomes quiet, a denormal number zero
 //
 //go:noescape

@@ -112,6 +112,13 @@ func DefaultDistill() DistillConfig { return DistillConfig{KL: 1, TrainConfig: D
 
 // packed reads a model that is only read from: its matrices are in memory once, in the format that the training computes in.
 func (c *TrainConfig) packed(report Report, dir string) (*checkpoint.Checkpoint, error) {
+	if c.byTiles() {
+		m, err := report.load(dir)
+		if err == nil {
+			m.Model.ComputeBF16()
+		}
+		return m, err
+	}
 	return report.loadPacked(dir, cmp.Or(c.Compute, "f32"))
 }
 

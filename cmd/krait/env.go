@@ -67,12 +67,11 @@ func bf16Note() string {
 	if !kernel.HasBF16() {
 		return "no instructions for bf16 at this level: --compute bf16 rounds operands and multiplies them as float32, no faster than f32"
 	}
-	ratio := kernel.BF16Peak(moment) / kernel.FMAPeak(moment)
-	note := fmt.Sprintf("the instructions for bf16 make %.1f times the products of float32 a second", ratio)
+	ratio := kernel.GemmBF16Peak(moment) / kernel.FMAPeak(moment)
 	if ratio < 1.1 {
-		note += ": --compute bf16 is no faster than f32 on this processor"
+		return "the instructions for bf16 are slower than float32's on this processor: --compute bf16 is no faster than f32"
 	}
-	return note
+	return fmt.Sprintf("the instructions for bf16 make %.1f times the products of float32 a second, with --compute bf16", ratio)
 }
 
 // commit returns the revision that the program was built from, where the build knows it.

@@ -40,6 +40,11 @@ func (g *gen) assembly() string {
 		fmt.Fprintf(&b, "DATA interleave<>+%d(SB)/8, $0x%04x%04x%04x%04x\n", 8*i, 17+2*i, 1+2*i, 16+2*i, 2*i)
 	}
 	b.WriteString("GLOBL interleave<>(SB), RODATA|NOPTR, $64\n")
+	// The shapes of AMX's tiles, palette 1: 64 bytes a row (from byte 16, two bytes a tile), 16 rows (from byte 48, one byte a tile).
+	for i, v := range []uint64{1, 0, 0x40004000400040, 0x40004000400040, 0, 0, 0x1010101010101010, 0} {
+		fmt.Fprintf(&b, "DATA tileShapes<>+%d(SB)/8, $0x%016x\n", 8*i, v)
+	}
+	b.WriteString("GLOBL tileShapes<>(SB), RODATA|NOPTR, $64\n")
 	names := make([]string, 0, len(g.constants))
 	for name := range g.constants {
 		names = append(names, name)

@@ -60,6 +60,10 @@ func (g *gen) gemm() {
 		g.tiles("BF16"+g.name, ks)
 		g.packPairs()
 		g.peakPairs()
+		g.tileProduct()
+		g.packTileRows()
+		g.transposeTiles()
+		g.peakTiles()
 	}
 	g.roundPairs()
 }
