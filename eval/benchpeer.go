@@ -52,7 +52,16 @@ const peerWindow = 1024
 
 // StartPeer runs llama.cpp on a file. Close ends it.
 func StartPeer(ctx context.Context, python, file string, threads int) (*Peer, error) {
-	config, err := json.Marshal(map[string]any{"model": file, "threads": threads, "context": peerWindow, "sequences": sequences})
+	return startPeer(ctx, python, map[string]any{"model": file, "threads": threads, "context": peerWindow, "sequences": sequences})
+}
+
+// StartSpeculatingPeer runs llama.cpp on two files, of a model and of a draft that guesses for it.
+func StartSpeculatingPeer(ctx context.Context, python, file, draft string, threads int) (*Peer, error) {
+	return startPeer(ctx, python, map[string]any{"model": file, "draft": draft, "threads": threads, "context": peerWindow, "sequences": 1})
+}
+
+func startPeer(ctx context.Context, python string, options map[string]any) (*Peer, error) {
+	config, err := json.Marshal(options)
 	if err != nil {
 		return nil, err
 	}
@@ -113,30 +122,85 @@ type peerWork struct {
 	All       bool `json:"all"`
 }
 
-// run returns the seconds of one of the steps of the work.
-func (p *Peer) run(w peerWork) (float64, error) {
-	line, err := json.Marshal(w)
+// peerAnswer is what the peer says of its work.
+type peerAnswer struct {
+	Error    string  `json:"error"`
+	Rows     int     `json:"rows"`
+	Steps    int     `json:"steps"`
+	Seconds  float64 `json:"seconds"`
+	Rollback string  `json:"rollback"` // of speculation: "cut" by the model's memory, or "copy", with what stays fed again
+}
+
+// ask gives the peer work of so many steps of so many rows, and returns its answer.
+func (p *Peer) ask(work any, steps, rows int) (peerAnswer, error) {
+	var t peerAnswer
+	line, err := json.Marshal(work)
 	if err != nil {
-		return 0, err
+		return t, err
 	}
 	if _, err := p.in.Write(append(line, '\n')); err != nil {
-		return 0, fmt.Errorf("llama.cpp: %w", err)
-	}
-	var t struct {
-		Error   string  `json:"error"`
-		Rows    int     `json:"rows"`
-		Steps   int     `json:"steps"`
-		Seconds float64 `json:"seconds"`
+		return t, fmt.Errorf("llama.cpp: %w", err)
 	}
 	switch err := p.read(&t); {
 	case err != nil:
-		return 0, err
+		return t, err
 	case t.Error != "":
-		return 0, fmt.Errorf("llama.cpp: %s", t.Error)
-	case t.Rows != w.Rows*w.Sequences || t.Steps != w.Steps || !(t.Seconds > 0):
-		return 0, fmt.Errorf("llama.cpp made %d steps of %d rows in %g s each, asked for %d of %d", t.Steps, t.Rows, t.Seconds, w.Steps, w.Rows*w.Sequences)
+		return t, fmt.Errorf("llama.cpp: %s", t.Error)
+	case t.Rows != rows || t.Steps != steps || !(t.Seconds > 0):
+		return t, fmt.Errorf("llama.cpp made %d steps of %d rows in %g s, asked for %d of %d", t.Steps, t.Rows, t.Seconds, steps, rows)
 	}
-	return t.Seconds, nil
+	return t, nil
+}
+
+// run returns the seconds of one of the steps of the work.
+func (p *Peer) run(w peerWork) (float64, error) {
+	t, err := p.ask(w, w.Steps, w.Rows*w.Sequences)
+	return t.Seconds, err
+}
+
+// peerSpeculation is rounds of speculation: after prefix tokens the draft guesses depth tokens a round, and so many of each round's are accepted.
+type peerSpeculation struct {
+	Prefix   int   `json:"prefix"`
+	Depth    int   `json:"depth"`
+	Accepted []int `json:"accepted"`
+}
+
+// speculate returns the tokens a second of such rounds, and how the model takes guesses back. Depth 0 is plain decoding.
+func (p *Peer) speculate(w peerSpeculation) (perSecond float64, rollback string, err error) {
+	rows := len(w.Accepted)
+	for _, n := range w.Accepted {
+		rows += n
+	}
+	t, err := p.ask(w, len(w.Accepted), rows)
+	return float64(rows) / t.Seconds, t.Rollback, err
+}
+
+// SpecPeer is another engine's speculation with the same number of guesses and as many of them accepted, in turns with ours: medians.
+type SpecPeer struct {
+	PlainTokensPerSecond float64 `json:"plain_tokens_per_second"`
+	TokensPerSecond      float64 `json:"tokens_per_second"`
+	Speedup              float64 `json:"speedup"`  // over its own plain decoding
+	Rollback             string  `json:"rollback"` // "cut": its memory forgets guesses; "copy": it goes back to a copy and is fed again
+}
+
+// peerRounds makes the peer's run beside one of ours: about most tokens plain, and as many in rounds of depth guesses, accepted as drawn. It is
+// nil where there is no peer.
+func (s *spec) peerRounds(depth, most int, accept func(k int) int) (*SpecPeer, error) {
+	if s.Peer == nil {
+		return nil, nil
+	}
+	var r SpecPeer
+	var err error
+	if r.PlainTokensPerSecond, _, err = s.Peer.speculate(peerSpeculation{Prefix: 1, Accepted: make([]int, most)}); err != nil {
+		return nil, err
+	}
+	w := peerSpeculation{Prefix: 1, Depth: depth}
+	for rows := 0; rows < most; rows += 1 + w.Accepted[len(w.Accepted)-1] {
+		w.Accepted = append(w.Accepted, accept(depth))
+	}
+	r.TokensPerSecond, r.Rollback, err = s.Peer.speculate(w)
+	r.Speedup = r.TokensPerSecond / r.PlainTokensPerSecond
+	return &r, err
 }
 
 // against makes the peer's run of a test, where it has one. It takes nothing back after a verification, which costs us something.

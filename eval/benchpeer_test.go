@@ -33,6 +33,19 @@ func TestMain(m *testing.M) {
 	fmt.Println("loading")
 	fmt.Println(`{"name": "fake", "version": "1"}`)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var spec peerSpeculation
+		if json.Unmarshal(in.Bytes(), &spec) == nil && len(spec.Accepted) > 0 && mode != "refusing" { // a token takes 2 s, a guessed one half of that
+			rows := len(spec.Accepted)
+			for _, n := range spec.Accepted {
+				rows += n
+			}
+			seconds := 2 * rows
+			if spec.Depth > 0 {
+				seconds = rows
+			}
+			fmt.Printf("{\"seconds\": %d, \"rows\": %d, \"steps\": %d, \"rollback\": \"copy\"}\n", seconds, rows, len(spec.Accepted))
+			continue
+		}
 		var r peerWork
 		if err := json.Unmarshal(in.Bytes(), &r); err != nil || mode == "refusing" {
 			fmt.Println(`{"error": "context too small"}`)
@@ -66,6 +79,33 @@ func TestPeer(t *testing.T) {
 	}
 	if r.Peer.Name != "fake" {
 		t.Errorf("%+v", r.Peer)
+	}
+}
+
+func TestSpeculatingPeer(t *testing.T) {
+	ctx := context.Background()
+	c := SpecConfig{Synthetic: []float64{2}, Depth: 3, Runs: 2, Seconds: 0.01}
+	for mode, want := range map[string]string{"good": "", "refusing": "llama.cpp: context too small"} {
+		t.Setenv(fakePeer, mode)
+		p, err := StartSpeculatingPeer(ctx, os.Args[0], "model.gguf", "draft.gguf", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		c.Peer = p
+		r, err := BenchSpec(ctx, subject(t, "tinyhybrid"), subject(t, "tinydraft"), c)
+		if want != "" {
+			if err == nil || err.Error() != want {
+				t.Errorf("%s: %v", mode, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := *r.Rows[0].Peer, (SpecPeer{0.5, 1, 2, "copy"}); got != want || r.Peer.Name != "fake" {
+			t.Errorf("%+v, want %+v", got, want)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ type SpecConfig struct {
 	Depth     int       // tokens that a step proposes; negative: chosen by measured cost
 	Runs      int
 	Seconds   float64
+	Peer      *Peer                              // speculates beside us; may be nil
 	Report    func(done, total int, what string) // may be nil
 }
 
@@ -36,6 +37,7 @@ type SpecReport struct {
 	StepMS     []float64 `json:"step_milliseconds"`            // of the target: T(1), T(2), …
 	DraftMS    float64   `json:"draft_milliseconds,omitempty"` // of a proposed token
 	Rollback   *Rollback `json:"rollback,omitempty"`
+	Peer       *Peer     `json:"peer,omitempty"`
 }
 
 // Rollback is what taking guesses back costs a step of Rows rows, the first of which is the sequence's own: the commit and the work of replaying
@@ -64,6 +66,7 @@ type SpecRow struct {
 	LeastSpeedup         float64   `json:"least_speedup,omitempty"` // of the slowest prompt
 	Identical            bool      `json:"identical"`               // greedy output with this draft and depth, nothing synthetic, is that of plain decoding
 	Draft                SpecDraft `json:"draft,omitzero"`
+	Peer                 *SpecPeer `json:"peer,omitempty"`
 	Runs                 int       `json:"runs"`
 	Disturbed            int       `json:"disturbed_runs,omitempty"` // left out, as in BenchRow
 }
@@ -118,7 +121,7 @@ func BenchSpec(ctx context.Context, target, draft BenchSubject, c SpecConfig) (*
 	}
 	r := &SpecReport{
 		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: target.Name, Vocabulary: target.Model.Config.VocabSize, Type: target.Model.Format().String(),
-		Parameters: target.Model.NumParams(), DraftMS: 1e3 * s.propose,
+		Parameters: target.Model.NumParams(), DraftMS: 1e3 * s.propose, Peer: c.Peer,
 	}
 	for _, t := range s.steps {
 		r.StepMS = append(r.StepMS, 1e3*t)
@@ -320,7 +323,14 @@ func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 		if err != nil {
 			return r, err
 		}
-		pairs = append(pairs, pair{p, f, tokens, waited()})
+		own := waited()
+		var peer *SpecPeer
+		if k > 0 {
+			if peer, err = s.peerRounds(k, most, lengths(r.Acceptance, uint64(run))); err != nil {
+				return r, err
+			}
+		}
+		pairs = append(pairs, pair{p, f, tokens, own, peer})
 		s.done++
 	}
 	r.fill(pairs)
@@ -328,7 +338,10 @@ func (s *spec) row(ctx context.Context, mean float64) (SpecRow, error) {
 }
 
 // pair is a run of plain decoding and one of speculation: tokens a second, and tokens a step of the latter.
-type pair struct{ plain, fast, perStep, waited float64 }
+type pair struct {
+	plain, fast, perStep, waited float64
+	peer                         *SpecPeer
+}
 
 // fill sets the row's figures.
 func (r *SpecRow) fill(pairs []pair) {
@@ -341,6 +354,19 @@ func (r *SpecRow) fill(pairs []pair) {
 	}
 	r.PlainTokensPerSecond, r.TokensPerSecond, r.Speedup, r.TokensPerStep = median(plains), median(fasts), median(ratios), median(perStep)
 	r.SpeedupRange = []float64{slices.Min(ratios), slices.Max(ratios)}
+	if pairs[0].peer != nil {
+		pick := func(of func(p *SpecPeer) float64) float64 {
+			var all []float64
+			for _, p := range pairs {
+				all = append(all, of(p.peer))
+			}
+			return median(all)
+		}
+		r.Peer = &SpecPeer{
+			PlainTokensPerSecond: pick(func(p *SpecPeer) float64 { return p.PlainTokensPerSecond }), TokensPerSecond: pick(func(p *SpecPeer) float64 { return p.TokensPerSecond }),
+			Speedup: pick(func(p *SpecPeer) float64 { return p.Speedup }), Rollback: pairs[0].peer.Rollback,
+		}
+	}
 }
 
 // rate generates and returns tokens a second and tokens a step.

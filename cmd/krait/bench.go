@@ -30,6 +30,8 @@ type benchFlags struct {
 	seed           uint64
 	json           bool
 	format         quant.Format
+	compare        []string // peers
+	python         string   // that runs them
 }
 
 func (b *benchFlags) flags(cmd *cobra.Command, seconds float64) {
@@ -116,6 +118,22 @@ func (b *benchFlags) random(shape string, vocabulary int) (*model.Model, error) 
 	return m, err
 }
 
+// compareFlags are those of a comparison with peers, which what says.
+func (b *benchFlags) compareFlags(cmd *cobra.Command, what string) {
+	cmd.Flags().StringSliceVar(&b.compare, "compare", nil, "run a `PEER` in turns: "+what)
+	cmd.Flags().StringVar(&b.python, "python", "python3", "the `PROGRAM` that has the peer's package (xllamacpp, torch)")
+}
+
+// validateCompare refuses peers other than those.
+func (b *benchFlags) validateCompare(cmd *cobra.Command, peers ...string) error {
+	for _, peer := range b.compare {
+		if !slices.Contains(peers, peer) {
+			return usage(cmd, "--compare %q: want %s", peer, strings.Join(peers, " or "))
+		}
+	}
+	return nil
+}
+
 // progressOf shows how far a measurement is.
 func progressOf(u *ui, stage, unit string) func(done, total int, what string) {
 	return func(done, total int, what string) {
@@ -126,8 +144,6 @@ func progressOf(u *ui, stage, unit string) func(done, total int, what string) {
 func benchCommand(u *ui) *cobra.Command {
 	var b benchFlags
 	var tests []string
-	var compare []string
-	var python string
 	cmd := &cobra.Command{
 		Use:                   "bench [MODEL] [flags]",
 		DisableFlagsInUseLine: true,
@@ -149,14 +165,12 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 		if err := eval.CheckBenchTests(tests); err != nil {
 			return usage(cmd, "--tests: %v", err)
 		}
-		for _, peer := range compare {
-			if peer != "llama.cpp" && peer != "pytorch" {
-				return usage(cmd, "--compare %q: want llama.cpp or pytorch", peer)
-			}
+		if err := b.validateCompare(cmd, "llama.cpp", "pytorch"); err != nil {
+			return err
 		}
 		c := eval.BenchConfig{Tests: tests, Runs: b.runs, Seconds: b.seconds, Report: progressOf(u, "bench", "runs")}
-		if slices.Contains(compare, "llama.cpp") {
-			peer, err := b.startPeer(cmd, u, python, args)
+		if slices.Contains(b.compare, "llama.cpp") {
+			peer, err := b.startPeer(cmd, u, args)
 			if err != nil {
 				return err
 			}
@@ -169,8 +183,8 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 		if err != nil {
 			return err
 		}
-		if slices.Contains(compare, "pytorch") {
-			if c.Train, err = eval.NewTrainPeer(cmd.Context(), python, &s.Model.Config); err != nil {
+		if slices.Contains(b.compare, "pytorch") {
+			if c.Train, err = eval.NewTrainPeer(cmd.Context(), b.python, &s.Model.Config); err != nil {
 				u.note("no comparison of training: %v", err)
 			}
 		}
@@ -186,20 +200,19 @@ limit(n) = max(bytes of weights / read, operations of n rows / multiply-adds). F
 	}
 	b.flags(cmd, 2)
 	cmd.Flags().StringSliceVar(&tests, "tests", nil, "measure only these: a `LIST` with commas")
-	cmd.Flags().StringSliceVar(&compare, "compare", nil, "run a `PEER` in turns: llama.cpp, on MODEL.gguf or a GGUF file of the shape; pytorch, for train2048")
-	cmd.Flags().StringVar(&python, "python", "python3", "the `PROGRAM` that has the peer's package (xllamacpp, torch)")
+	b.compareFlags(cmd, "llama.cpp, on MODEL.gguf or a GGUF file of the shape; pytorch, for train2048")
 	cmd.AddCommand(benchSpecCommand(u))
 	return cmd
 }
 
 // startPeer runs llama.cpp on MODEL, or on a GGUF file that it makes of a shape's model, or says why there is no comparison and returns
 // nil. The file is gone when it returns: the peer has read it.
-func (b *benchFlags) startPeer(cmd *cobra.Command, u *ui, python string, args []string) (*eval.Peer, error) {
+func (b *benchFlags) startPeer(cmd *cobra.Command, u *ui, args []string) (*eval.Peer, error) {
 	if b.shape == "" && !checkpoint.IsGGUF(args[0]) {
 		u.note("no comparison: llama.cpp reads GGUF files, and %s is none (krait export makes one)", args[0])
 		return nil, nil
 	}
-	if err := eval.PeerPython(cmd.Context(), python); err != nil {
+	if err := eval.PeerPython(cmd.Context(), b.python); err != nil {
 		u.note("no comparison: %v", err)
 		return nil, nil
 	}
@@ -213,18 +226,43 @@ func (b *benchFlags) startPeer(cmd *cobra.Command, u *ui, python string, args []
 		}
 		defer os.RemoveAll(dir)
 		file = filepath.Join(dir, b.shape+".gguf")
-		if err := b.exportShape(file); err != nil {
+		if err := b.exportShape(file, b.shape, 0); err != nil {
 			return nil, err
 		}
 	}
-	return eval.StartPeer(cmd.Context(), python, file, runtime.GOMAXPROCS(0))
+	return eval.StartPeer(cmd.Context(), b.python, file, runtime.GOMAXPROCS(0))
 }
 
-// exportShape writes a shape's model in the type of llama.cpp that is nearest to that of the measurement.
-func (b *benchFlags) exportShape(file string) error {
-	c, err := eval.ShapeConfig(b.shape)
+// startSpeculatingPeer is startPeer with a draft of a shape.
+func (b *benchFlags) startSpeculatingPeer(cmd *cobra.Command, u *ui, draftShape string, vocabulary int) (*eval.Peer, error) {
+	if err := eval.PeerPython(cmd.Context(), b.python); err != nil {
+		u.note("no comparison: %v", err)
+		return nil, nil
+	}
+	dir, err := os.MkdirTemp("", "krait-bench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file, draft := filepath.Join(dir, "model.gguf"), filepath.Join(dir, "draft.gguf")
+	if err := b.exportShape(file, b.shape, 0); err != nil {
+		return nil, err
+	}
+	if err := b.exportShape(draft, draftShape, vocabulary); err != nil {
+		return nil, err
+	}
+	return eval.StartSpeculatingPeer(cmd.Context(), b.python, file, draft, runtime.GOMAXPROCS(0))
+}
+
+// exportShape writes a shape's model in the type of llama.cpp that is nearest to that of the measurement; a positive vocabulary takes the place of the
+// shape's own.
+func (b *benchFlags) exportShape(file, shape string, vocabulary int) error {
+	c, err := eval.ShapeConfig(shape)
 	if err != nil {
 		return err
+	}
+	if vocabulary > 0 {
+		c.VocabSize = vocabulary
 	}
 	m, weights, err := eval.RandomShape(c, b.seed, quant.Q8)
 	if err != nil {

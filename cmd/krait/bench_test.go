@@ -168,6 +168,8 @@ func TestBenchUsage(t *testing.T) {
 		"bench --shape tiny --runs 0":                     "--runs is 0",
 		"bench --shape tiny --seconds 0":                  "--seconds is 0",
 		"bench --shape tiny --compare vllm":               "--compare",
+		"bench spec --shape tiny --compare pytorch":       "--compare \"pytorch\": want llama.cpp",
+		"bench spec stories260k --compare llama.cpp":      "--compare needs --shape",
 		"bench --shape tiny --type q9":                    "--type",
 		"bench --shape tiny --kv f8":                      "--kv",
 		"bench spec --shape tiny --synthetic 0.5":         "--synthetic 0.5",

@@ -50,6 +50,12 @@ The depth is the one that measured times promise to be fastest for a draft of th
 		if err := text.validate(cmd, b.shape); err != nil {
 			return err
 		}
+		if err := b.validateCompare(cmd, "llama.cpp"); err != nil {
+			return err
+		}
+		if len(b.compare) > 0 && b.shape == "" {
+			return usage(cmd, "--compare needs --shape: a peer speculates on models of random weights alone")
+		}
 		if text.identical && plot != "" {
 			return usage(cmd, "--plot: --check-identical measures nothing to draw")
 		}
@@ -67,6 +73,16 @@ The depth is the one that measured times promise to be fastest for a draft of th
 		if err != nil {
 			return usage(cmd, "--draft-shape: %v", err)
 		}
+		if len(b.compare) > 0 {
+			peer, err := b.startSpeculatingPeer(cmd, u, draftShape, target.Model.Config.VocabSize)
+			if err != nil {
+				return err
+			}
+			if peer != nil {
+				defer peer.Close()
+			}
+			c.Peer = peer
+		}
 		c.Runs, c.Seconds, c.Report = b.runs, b.seconds, progressOf(u, "spec", "runs")
 		r, err := eval.BenchSpec(cmd.Context(), target, eval.BenchSubject{Name: draftShape, Model: draft}, c)
 		if err != nil {
@@ -75,6 +91,7 @@ The depth is the one that measured times promise to be fastest for a draft of th
 		return showSpec(u, r, plot, b.json)
 	}
 	b.flags(cmd, 4)
+	b.compareFlags(cmd, "llama.cpp, on GGUF files of --shape and of the draft's shape")
 	text.flags(cmd)
 	f := cmd.Flags()
 	f.Float64SliceVar(&c.Synthetic, "synthetic", []float64{2.5, 3.4}, "tokens that a step yields on average, a `LIST` with commas")
@@ -134,6 +151,13 @@ func printSpec(u *ui, r *eval.SpecReport) {
 			figure(x.TokensPerSecond), fmt.Sprintf("%.2fx", x.Speedup), least, fmt.Sprint(x.Identical)})
 	}
 	u.table(rows)
+	for _, x := range r.Rows {
+		if p := x.Peer; p != nil {
+			how := map[string]string{"cut": "its memory forgets guesses", "copy": "it goes back to a copy of its state and is fed again what stays"}[p.Rollback]
+			u.print("%s by %s (%s), as many guesses and as many accepted: plain %s tokens/s, speculating %s, %.2fx; %s\n", x.Name, r.Peer.Name, r.Peer.Version,
+				figure(p.PlainTokensPerSecond), figure(p.TokensPerSecond), p.Speedup, how)
+		}
+	}
 }
 
 // percents writes the first of shares.
