@@ -26,7 +26,7 @@ type BenchConfig struct {
 
 // BenchTests lists the tests in the order in which they run.
 func BenchTests() []string {
-	return []string{"gemm_f32", "gemm_bf16", "tg128", "verify2", "verify4", "verify8", "verify16", "batch8", "pp512", "depth4096", "depth32768", "train2048"}
+	return []string{"gemm_f32", "gemm_bf16", "tg128", "verify2", "verify4", "verify8", "verify16", "batch8", "pp512", "depth4096", "depth32768", "train2048", "train2048_bf16"}
 }
 
 // CheckBenchTests refuses names that are no tests.
@@ -254,10 +254,10 @@ func (b *bench) time(ctx context.Context, t *benchTest) error {
 // against makes the peer's run of a test beside ours, where a peer has it.
 func (b *bench) against(ctx context.Context, t *benchTest, x *timing) (err error) {
 	switch {
-	case b.Train != nil && t.name == "train2048":
+	case b.Train != nil && t.free != nil:
 		t.free()
 		var waited float64
-		if x.peer, waited, err = b.Train.step(ctx, b.model); err != nil {
+		if x.peer, waited, err = b.Train.step(ctx, b.model, t.name == bf16Train); err != nil {
 			return err
 		}
 		x.waited = max(x.waited, waited)

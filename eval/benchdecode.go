@@ -10,7 +10,6 @@ import (
 
 	"krait/autograd"
 	"krait/engine"
-	"krait/kernel"
 	"krait/model"
 	"krait/quant"
 	"krait/sample"
@@ -94,9 +93,7 @@ func (b *bench) test(name string) *benchTest {
 		t.run, t.cost = gemmRun(productF32), nil
 	case "gemm_bf16":
 		t.run, t.cost = gemmRun(productBF16), nil
-		if t.absent = !kernel.HasBF16(); t.absent {
-			t.skip = "the level " + kernel.Level() + " has no instructions for products of bf16 on this processor"
-		}
+		t.needBF16()
 	case "tg128":
 		t.run = b.decodeRun
 		t.skip = tooLong(2 * leastSteps)
@@ -115,8 +112,8 @@ func (b *bench) test(name string) *benchTest {
 			bytes, ops := b.work.step(1)
 			return bytes + float64(b.cacheBytes(depth)), ops
 		}
-	case "train2048":
-		b.trainTest(t)
+	case "train2048", bf16Train:
+		b.trainTest(t, name == bf16Train)
 	default: // verifyN
 		n, _ := strconv.Atoi(strings.TrimPrefix(name, "verify"))
 		t.run = func(ctx context.Context) (timing, error) { return b.verifyRun(ctx, n) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"krait/autograd"
+	"krait/kernel"
 	"krait/loss"
 	"krait/model"
 	"krait/optim"
@@ -17,10 +18,25 @@ import (
 // mostTrainRuns bounds the steps of training that are timed: one takes long.
 const mostTrainRuns = 3
 
+// bf16Train is the test of training whose products are of operands in bf16.
+const bf16Train = "train2048_bf16"
+
+// needBF16 leaves a test out where the level has no instructions for products of bf16.
+func (t *benchTest) needBF16() {
+	if t.absent = !kernel.HasBF16(); t.absent {
+		t.skip = "the level " + kernel.Level() + " has no instructions for products of bf16 on this processor"
+	}
+}
+
 // trainTest sets up a step of distillation: forward and backward of KL and cross-entropy on a student, against a teacher of the same
-// shape, which is the model itself, and the optimiser's update.
-func (b *bench) trainTest(t *benchTest) {
+// shape, which is the model itself, and the optimiser's update. With bf16 all products are of operands in bf16.
+func (b *bench) trainTest(t *benchTest, bf16 bool) {
 	t.runs = min(t.runs, mostTrainRuns)
+	if bf16 {
+		if t.needBF16(); t.absent {
+			return
+		}
+	}
 	if b.work.format != quant.F32 {
 		t.skip = "training needs float32 weights: --type f32"
 		return
@@ -37,13 +53,16 @@ func (b *bench) trainTest(t *benchTest) {
 	t.run = func(context.Context) (timing, error) {
 		if s == nil {
 			var err error
-			if s, err = newTrainStep(b.model); err != nil {
+			if s, err = newTrainStep(b.model, bf16); err != nil {
 				return timing{}, err
 			}
 			s.step() // takes the memory
 		}
 		seconds, share := s.step()
 		return timing{seconds: seconds, tokens: trainRows, steps: 1, share: share}, nil
+	}
+	if bf16 { // no probe tells what such products take together with the others
+		return
 	}
 	t.cost = func(timing) (float64, operations) { // the teacher's forward, the student's, and twice that backwards
 		return 0, b.work.ops.times(4 * trainRows)
@@ -67,20 +86,22 @@ type trainStep struct {
 	targets          []int32
 }
 
-func newTrainStep(teacher *model.Model) (*trainStep, error) {
-	student, err := model.New(teacher.Config)
+func newTrainStep(teacher *model.Model, bf16 bool) (*trainStep, error) {
+	student, err := cloned(teacher)
 	if err != nil {
 		return nil, err
 	}
-	var from []*tensor.Tensor
-	for _, p := range teacher.Params {
-		from = append(from, p)
+	if bf16 {
+		if teacher, err = cloned(teacher); err != nil {
+			return nil, err
+		}
+		teacher.PackForTraining(true)
+		student.ComputeBF16()
 	}
 	student.Train(func(string) bool { return true })
 	s := &trainStep{student: student, teacher: teacher, tape: autograd.NewTape(), scratch: autograd.NewScratch(), profile: new(autograd.Profile)}
 	var params []optim.Param
 	for name, p := range student.Params {
-		copy(p.Data, from[len(params)].Data)
 		params = append(params, optim.Param{Name: name, Tensor: p, Scale: 1})
 	}
 	s.optimizer = optim.NewAdamW(optim.Config{Beta1: 0.9, Beta2: 0.98, Eps: 1e-8}, params)
@@ -96,6 +117,24 @@ func newTrainStep(teacher *model.Model) (*trainStep, error) {
 		s.batch.Runs = append(s.batch.Runs, model.Run{Len: min(run, left)})
 	}
 	return s, nil
+}
+
+// cloned returns a model with the same weights, not packed.
+func cloned(m *model.Model) (*model.Model, error) {
+	c, err := model.New(m.Config)
+	if err != nil {
+		return nil, err
+	}
+	var from []*tensor.Tensor
+	for _, p := range m.Params {
+		from = append(from, p)
+	}
+	i := 0
+	for _, p := range c.Params {
+		copy(p.Data, from[i].Data)
+		i++
+	}
+	return c, nil
 }
 
 // step makes an optimiser step and returns its seconds, and the share of them that went to matrix products.

@@ -53,6 +53,7 @@ type trainShape struct {
 	Mamba      []int   `json:"mamba"` // the layers that are
 	Tokens     int     `json:"tokens"`
 	Threads    int     `json:"threads"`
+	BF16       bool    `json:"bf16"` // by torch.autocast
 }
 
 // trainShapeOf returns the shape of a step of training, or says what the script cannot make.
@@ -75,11 +76,12 @@ func trainShapeOf(c *model.Config) (*trainShape, error) {
 }
 
 // step returns the seconds of a step behind one that warms up, and the share of its threads' time in which they waited for a processor.
-func (p *TrainPeer) step(ctx context.Context, m *model.Model) (seconds, waited float64, err error) {
+func (p *TrainPeer) step(ctx context.Context, m *model.Model, bf16 bool) (seconds, waited float64, err error) {
 	shape, err := trainShapeOf(&m.Config)
 	if err != nil {
 		return 0, 0, err
 	}
+	shape.BF16 = bf16
 	config, err := json.Marshal(shape)
 	if err != nil {
 		return 0, 0, err

@@ -1,4 +1,4 @@
-# Times the training step of `krait bench --tests train2048` in PyTorch eager, float32: distillation (KL to a teacher of the same shape, and
+# Times the training step of `krait bench --tests train2048` in PyTorch eager, float32, or of train2048_bf16 with autocast to bf16: distillation (KL to a teacher of the same shape, and
 # cross-entropy) of a Llama, or of a hybrid some of whose layers are Mamba2, one run of tokens, AdamW. The scan is the chunked form of the
 # Mamba2 paper's listing, attention PyTorch's fused one. Argument: a JSON object (see trainShape in benchtrainpeer.go). Prints one JSON object.
 # krait bench --compare pytorch runs it; needs torch (measured with 2.9).
@@ -144,10 +144,11 @@ def main():
     cos, sin = angles.cos(), angles.sin()
     for _ in range(2):  # the first warms up
         start, before = time.perf_counter(), waited()
-        with torch.no_grad():
-            want = F.log_softmax(teacher(ids, cos, sin), -1)
-        logits = student(ids, cos, sin)
-        loss = F.kl_div(F.log_softmax(logits, -1), want, reduction="batchmean", log_target=True) + F.cross_entropy(logits, targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=C["bf16"]):
+            with torch.no_grad():
+                want = F.log_softmax(teacher(ids, cos, sin), -1)
+            logits = student(ids, cos, sin)
+            loss = F.kl_div(F.log_softmax(logits, -1), want, reduction="batchmean", log_target=True) + F.cross_entropy(logits, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         opt.step()

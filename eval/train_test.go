@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"testing"
 
+	"krait/model"
 	"krait/quant"
 )
 
@@ -17,7 +18,13 @@ func TestTrainingAllocations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newTrainStep(m)
+	for _, bf16 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "f32", true: "bf16"}[bf16], func(t *testing.T) { allocationsOf(t, m, bf16) })
+	}
+}
+
+func allocationsOf(t *testing.T, m *model.Model, bf16 bool) {
+	s, err := newTrainStep(m, bf16)
 	if err != nil {
 		t.Fatal(err)
 	}

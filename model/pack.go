@@ -44,6 +44,19 @@ func (m *Model) ComputeBF16() {
 	}
 }
 
+// PackForTraining lays out a model that a training reads and does not change, in float32 or in bf16 as the training computes. Matrix instructions
+// for bf16 take the float32 weights as they are: they are many times as fast as products with panels of bf16, whose rows are exact.
+func (m *Model) PackForTraining(bf16 bool) {
+	switch {
+	case bf16 && kernel.TilesBF16():
+		m.ComputeBF16()
+	case bf16:
+		m.PackAs(quant.BF16)
+	default:
+		m.Pack()
+	}
+}
+
 // Format returns the format that the weights are packed in, F32 also before Pack.
 func (m *Model) Format() quant.Format { return m.format }
 

@@ -12,6 +12,7 @@ import (
 	"krait/autograd"
 	"krait/checkpoint"
 	"krait/data"
+	"krait/kernel"
 	"krait/loss"
 	"krait/model"
 	"krait/tensor"
@@ -112,10 +113,10 @@ func DefaultDistill() DistillConfig { return DistillConfig{KL: 1, TrainConfig: D
 
 // packed reads a model that is only read from: its matrices are in memory once, in the format that the training computes in.
 func (c *TrainConfig) packed(report Report, dir string) (*checkpoint.Checkpoint, error) {
-	if c.byTiles() {
+	if c.Compute == "bf16" && kernel.TilesBF16() { // which take float32 weights
 		m, err := report.load(dir)
 		if err == nil {
-			m.Model.ComputeBF16()
+			c.pack(m.Model)
 		}
 		return m, err
 	}

@@ -15,11 +15,9 @@ import (
 	"krait/autograd"
 	"krait/checkpoint"
 	"krait/data"
-	"krait/kernel"
 	"krait/loss"
 	"krait/model"
 	"krait/optim"
-	"krait/quant"
 	"krait/train"
 )
 
@@ -124,19 +122,8 @@ func (c *TrainConfig) validate() error {
 
 // pack lays out a model that the training reads and does not change, in the format that it computes in.
 func (c *TrainConfig) pack(m *model.Model) {
-	switch {
-	case c.byTiles():
-		m.ComputeBF16()
-	case c.Compute == "bf16":
-		m.PackAs(quant.BF16)
-	default:
-		m.Pack()
-	}
+	m.PackForTraining(c.Compute == "bf16")
 }
-
-// byTiles reports whether the training computes by matrix instructions for bf16. They take float32 weights and are many times as fast as products
-// with panels of bf16, whose rows are exact.
-func (c *TrainConfig) byTiles() bool { return c.Compute == "bf16" && kernel.TilesBF16() }
 
 // training is one stage that trains a model into a new directory.
 type training struct {
