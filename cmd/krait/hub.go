@@ -87,7 +87,9 @@ const dataWord = "DATA"
 func withData(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if word, _ := pflag.UnquoteUsage(f); err != nil || word != dataWord {
+		word, _ := pflag.UnquoteUsage(f)
+		kind, rest, _ := strings.Cut(word, "=")
+		if err != nil || kind != dataWord {
 			return
 		}
 		list, many := f.Value.(pflag.SliceValue)
@@ -97,11 +99,17 @@ func withData(cmd *cobra.Command) error {
 		}
 		var all []string
 		for _, name := range names {
+			tail := ""
+			if at := strings.LastIndexByte(name, '='); rest != "" && at >= 0 { // DATA=WEIGHT
+				name, tail = name[:at], name[at:]
+			}
 			var files []string
 			if files, err = dataPaths(name); err != nil {
 				return
 			}
-			all = append(all, files...)
+			for _, file := range files {
+				all = append(all, file+tail)
+			}
 		}
 		switch {
 		case many:

@@ -12,10 +12,11 @@ import (
 // that is not there is said before anything is made.
 func TestDatasets(t *testing.T) {
 	dir := home(t)
-	h := newHub(t, map[string]string{"datasets/org/pairs": filepath.Join(dir, "pairs"), "datasets/org/prompts": filepath.Join(dir, "prompts")})
+	h := newHub(t, map[string]string{"datasets/org/pairs": filepath.Join(dir, "pairs"), "datasets/org/prompts": filepath.Join(dir, "prompts"), "datasets/org/texts": filepath.Join(dir, "texts")})
 	cache := hubEnv(t, h)
 	rows := "{\"prompt\":\"Once upon\",\"chosen\":\" a time there was a happy dog\",\"rejected\":\" a dog\"}\n{\"prompt\":\"The cat\",\"chosen\":\" sat on the mat\",\"rejected\":\" fell\"}\n"
 	for name, text := range map[string]string{"pairs/train_prefs-00000-of-00001.jsonl": rows, "pairs/test_prefs-00000-of-00001.jsonl": rows, "pairs/README.md": "pairs",
+		"texts/train.jsonl":  "{\"text\": \"Once upon a time\"}\n{\"text\": \"The cat sat\"}\n",
 		"prompts/train.json": `[{"prompt": "Once upon"}, {"messages": [{"role": "user", "content": "The cat"}]}]`} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
 			t.Fatal(err)
@@ -31,7 +32,7 @@ func TestDatasets(t *testing.T) {
 	}
 	fails(t, dir, []string{"org/pairs: no such file or directory, and datasets/org/pairs is not in the cache", `"krait pull --dataset org/pairs" fetches it`}, dpo("x", "org/pairs")...)
 	fails(t, dir, []string{"lost.jsonl: no such file or directory"}, dpo("x", "lost.jsonl")...)
-	for _, name := range []string{"org/pairs", "org/prompts"} {
+	for _, name := range []string{"org/pairs", "org/prompts", "org/texts"} {
 		must(t, dir, "pull", "--dataset", name, "-q")
 	}
 	t.Setenv("HF_HUB_OFFLINE", "1") // the cache is enough from here on
@@ -50,6 +51,15 @@ func TestDatasets(t *testing.T) {
 	if text := string(read(t, filepath.Join(dir, "labels", "labels.jsonl"))); strings.Count(text, "\n") != 4 {
 		t.Errorf("labels: %s", text)
 	}
+	must(t, dir, "label", "teacher", "--text", "org/texts", "--max-tokens", "20", "--out", "texts-labels", "-q")
+	if text := string(read(t, filepath.Join(dir, "texts-labels", "labels.jsonl"))); strings.Count(text, "\n") != 2 {
+		t.Errorf("labels: %s", text)
+	}
+	must(t, dir, append(dpo("mixed", "org/pairs:train_prefs"), "--mixture", "org/pairs:test_prefs=2")...)
+	if record := string(read(t, filepath.Join(dir, "mixed", "krait.json"))); !strings.Contains(record, "test_prefs-00000-of-00001.jsonl") {
+		t.Errorf("the record does not say what was mixed in: %s", record)
+	}
+	fails(t, dir, []string{"org/absent is not in the cache"}, append(dpo("x", "org/pairs:train_prefs"), "--mixture", "org/absent=2")...)
 	if r := krait(t, dir, "", "label", "teacher", "--prompts", "org/pairs:*", "--count", "4", "--out", "y"); r.status != statusUsage || !strings.Contains(r.errors, "--prompts org/pairs:* means 3 files, want one") {
 		t.Errorf("%+v", r)
 	}

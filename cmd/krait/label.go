@@ -58,7 +58,7 @@ the result is the same as that of a run in one piece.`,
 	f.BoolVar(&c.AsChat, "as-chat", false, "prompts are said by the user in a conversation; otherwise they begin a text")
 	f.StringVar(&c.Out, "out", "", "directory to make: `DIR`")
 	f.StringVar(&c.Prompts, "prompts", "", "prompts, used in turn: a text file with one a line, or `DATA` with rows of a \"prompt\" each")
-	f.StringArrayVar(&c.Text, "text", nil, "take the documents from `FILE`, of text or conversations; may be given again")
+	f.StringArrayVar(&c.Text, "text", nil, "take the documents from text or conversations: a file or a dataset of the hub, `DATA`; may be given again")
 	f.BoolVar(&c.Pack, "pack", false, "lay the texts end to end in documents of --max-tokens")
 	f.BoolVar(&c.SkipBad, "skip-bad-rows", false, "leave out rows of --text that mean nothing instead of stopping at the first")
 	f.StringArrayVar(&c.Decontaminate, "decontaminate", nil, "leave out rows of --text that share text with the evaluation set `FILE`; may be given again")

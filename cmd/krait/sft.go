@@ -60,21 +60,48 @@ func rowFlags(f *pflag.FlagSet, c *recipe.RowsConfig) {
 	f.BoolVar(&c.AsChat, "as-chat", false, "a prompt and an answer that are strings are said by the user and the assistant")
 	f.BoolVar(&c.DropLong, "drop-long", false, "leave out rows that are longer than --context instead of cutting them")
 	f.BoolVar(&c.SkipBad, "skip-bad-rows", false, "leave out rows that mean nothing instead of stopping at the first")
-	f.Func("mixture", "another file and how often each of its rows is taken: `FILE=WEIGHT`, such as chats.jsonl=0.5 for half of them; may be given again", func(s string) error {
-		at := strings.LastIndexByte(s, '=')
-		w, err := strconv.ParseFloat(s[at+1:], 64)
-		if at <= 0 || err != nil {
-			return errors.New("want FILE=WEIGHT")
-		}
-		if c.Mixture == nil {
-			c.Mixture = map[string]float64{}
-		}
-		c.Mixture[s[:at]] = w
-		return nil
-	})
+	f.Var(&mixtureFlag{weights: &c.Mixture}, "mixture", "another file, or a dataset of the hub, and how often each of its rows is taken: `DATA=WEIGHT`, such as chats.jsonl=0.5 for half of them; may be given again")
 	f.StringArrayVar(&c.Decontaminate, "decontaminate", nil, "leave out rows that share text with the evaluation set `DATA`; may be given again")
 	f.IntVar(&c.DecontaminateWords, "decontaminate-ngram", 0, "`N` words in a row that are shared text (default: 13)")
 	f.StringVar(&c.Date, "date", "", "the `DAY` that a chat template calls today, such as 2026-01-31")
+}
+
+// mixtureFlag is a list of files with a weight each.
+type mixtureFlag struct {
+	weights *map[string]float64
+	list    []string // as they were given
+}
+
+func (m *mixtureFlag) String() string { return strings.Join(m.list, ",") }
+func (m *mixtureFlag) Type() string   { return "mixture" }
+
+func (m *mixtureFlag) Set(s string) error { return m.Append(s) }
+
+// Append adds a FILE=WEIGHT.
+func (m *mixtureFlag) Append(s string) error {
+	at := strings.LastIndexByte(s, '=')
+	w, err := strconv.ParseFloat(s[at+1:], 64)
+	if at <= 0 || err != nil {
+		return errors.New("want DATA=WEIGHT")
+	}
+	if *m.weights == nil {
+		*m.weights = map[string]float64{}
+	}
+	(*m.weights)[s[:at]] = w
+	m.list = append(m.list, s)
+	return nil
+}
+
+func (m *mixtureFlag) GetSlice() []string { return m.list }
+
+func (m *mixtureFlag) Replace(list []string) error {
+	m.list, *m.weights = nil, nil
+	for _, s := range list {
+		if err := m.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rowDefaults makes the values that flags are bound to their defaults, and hides the flag that conversations have no use for.
