@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"time"
 
 	"krait/engine"
 	"krait/kernel"
@@ -30,6 +31,7 @@ type SpecSource struct {
 type TextConfig struct {
 	Texts     []SpecText
 	Sources   []SpecSource
+	AtOnce    int     // prompts of a text that are answered together; at most 1: one by one
 	MaxTokens int     // of an answer
 	Most      int     // tokens that a step proposes; measured cost decides how many of them
 	Stop      []int32 // ends an answer
@@ -38,7 +40,8 @@ type TextConfig struct {
 }
 
 // BenchSpecText measures lossless speculation on prompts: plain decoding and speculation take turns, prompt by prompt, and the engine learns as it
-// does in use. Decoding is greedy.
+// does in use. Decoding is greedy. Where several prompts are answered together the turns are those of the whole text, and their time holds that
+// of the prompts too.
 func BenchSpecText(ctx context.Context, target BenchSubject, c TextConfig) (*SpecReport, error) {
 	r := &SpecReport{
 		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: target.Name, Vocabulary: target.Model.Config.VocabSize,
@@ -46,7 +49,7 @@ func BenchSpecText(ctx context.Context, target BenchSubject, c TextConfig) (*Spe
 	}
 	b := &textBench{TextConfig: c, target: target.Model}
 	for _, t := range c.Texts {
-		b.total += len(c.Sources) * len(t.Prompts) * c.Runs
+		b.total += len(c.Sources) * len(b.turns(t)) * c.Runs
 	}
 	for _, source := range c.Sources {
 		b.engine = engine.New(target.Model, source.Draft.Model)
@@ -95,13 +98,14 @@ func (b *textBench) row(ctx context.Context, text SpecText, source SpecSource) (
 		r.Draft = draftOf(source.Draft)
 	}
 	var sum engine.Stats
-	prompts := make([][]pair, len(text.Prompts))
+	turns := b.turns(text)
+	prompts := make([][]pair, len(turns))
 	all := make([]pair, b.Runs) // sums of seconds and tokens of a run
 	for run := range b.Runs {
 		waited := watch(0)
-		for i, prompt := range text.Prompts {
+		for i, together := range turns {
 			b.report(r.Name)
-			p, same, err := b.turn(ctx, prompt, source, &sum)
+			p, same, err := b.turn(ctx, together, source, &sum)
 			if err != nil {
 				return r, err
 			}
@@ -136,26 +140,68 @@ func (b *textBench) row(ctx context.Context, text SpecText, source SpecSource) (
 	return r, nil
 }
 
-// turn answers a prompt plainly and with guesses: seconds of each, and the answer's tokens.
-func (b *textBench) turn(ctx context.Context, prompt []int32, source SpecSource, sum *engine.Stats) (p pair, same bool, err error) {
-	r := engine.Request{Prompt: prompt, MaxTokens: b.MaxTokens, Stop: b.Stop}
-	var stats engine.Stats
-	plain, err := generateFor(ctx, b.engine, r, &stats, math.Inf(1), b.MaxTokens)
+// turns returns the prompts of a text that are answered in one turn each.
+func (b *textBench) turns(text SpecText) (turns [][][]int32) {
+	if b.AtOnce > 1 {
+		return [][][]int32{text.Prompts}
+	}
+	for _, p := range text.Prompts {
+		turns = append(turns, [][]int32{p})
+	}
+	return turns
+}
+
+// turn answers prompts plainly and with guesses: seconds of each, and the tokens of the answers.
+func (b *textBench) turn(ctx context.Context, prompts [][]int32, source SpecSource, sum *engine.Stats) (p pair, same bool, err error) {
+	r := engine.Request{MaxTokens: b.MaxTokens, Stop: b.Stop}
+	plain, seconds, _, err := b.answers(ctx, prompts, r)
 	if err != nil {
 		return p, false, err
 	}
-	p.plain, p.perStep = stats.Decode.Seconds(), float64(stats.Tokens)
+	p.plain = seconds
+	for _, tokens := range plain {
+		p.perStep += float64(len(tokens))
+	}
 	r.Draft, r.NGram, r.Corpus, r.Speculate = source.Draft.Model, source.NGram, source.Corpus, b.Most
-	fast, err := generateFor(ctx, b.engine, r, &stats, math.Inf(1), b.MaxTokens)
+	fast, seconds, stats, err := b.answers(ctx, prompts, r)
 	if err != nil {
 		return p, false, err
 	}
-	p.fast = stats.Decode.Seconds()
-	sum.Rounds += stats.Rounds
-	sum.Drafted += stats.Drafted
-	sum.Accepted += stats.Accepted
-	sum.JudgedAt, sum.AcceptedAt = added(sum.JudgedAt, stats.JudgedAt), added(sum.AcceptedAt, stats.AcceptedAt)
-	return p, slices.Equal(plain, fast), nil
+	p.fast = seconds
+	for _, s := range stats {
+		sum.Rounds += s.Rounds
+		sum.Drafted += s.Drafted
+		sum.Accepted += s.Accepted
+		sum.JudgedAt, sum.AcceptedAt = added(sum.JudgedAt, s.JudgedAt), added(sum.AcceptedAt, s.AcceptedAt)
+	}
+	return p, slices.EqualFunc(plain, fast, slices.Equal[[]int32]), nil
+}
+
+// answers answers prompts as r says, AtOnce of them together: their tokens, the seconds of decoding (of all, where several are together), and what was
+// done for each.
+func (b *textBench) answers(ctx context.Context, prompts [][]int32, r engine.Request) (tokens [][]int32, seconds float64, stats []engine.Stats, err error) {
+	tokens, stats = make([][]int32, len(prompts)), make([]engine.Stats, len(prompts))
+	if len(prompts) == 1 {
+		r.Prompt = prompts[0]
+		tokens[0], err = generateFor(ctx, b.engine, r, &stats[0], math.Inf(1), b.MaxTokens)
+		return tokens, stats[0].Decode.Seconds(), stats, err
+	}
+	n := 0
+	next := func() (engine.Request, bool) {
+		if n == len(prompts) {
+			return r, false
+		}
+		q := r
+		q.Prompt, q.Stats = prompts[n], &stats[n]
+		n++
+		return q, true
+	}
+	start := time.Now()
+	err = b.engine.Batch(ctx, b.AtOnce, next, func(i int, out []int32, _ string) error {
+		tokens[i] = out
+		return nil
+	})
+	return tokens, time.Since(start).Seconds(), stats, err
 }
 
 // added returns the sum of counts.

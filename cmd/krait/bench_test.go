@@ -138,6 +138,13 @@ func TestBenchSpecText(t *testing.T) {
 	if table := must(t, dir, "bench", "spec", "stories260k", "--text", "stories.txt", "--ngram", "--runs", "1", "--max-tokens", "20"); !strings.Contains(table, "stories n-grams") {
 		t.Error(table)
 	}
+	r.Rows = nil
+	mustJSON(t, dir, &r, "bench", "spec", "stories260k", "--text", "chat.jsonl", "--ngram", "--self-draft", "0-2", "--at-once", "2", "--max-tokens", "60", "--runs", "1", "--json")
+	for i, name := range []string{"chat n-grams", "chat draft", "chat both"} {
+		if x := r.Rows[i]; x["name"] != name || x["identical"] != true || !(x["tokens_per_step"].(float64) >= 1) || !(x["least_speedup"].(float64) > 0) {
+			t.Error(x)
+		}
+	}
 	var check struct {
 		Identical bool
 		Checks    []map[string]any
@@ -158,30 +165,32 @@ func TestBenchSpecText(t *testing.T) {
 func TestBenchUsage(t *testing.T) {
 	dir := t.TempDir()
 	for args, want := range map[string]string{
-		"bench":                                                              "neither MODEL nor --shape",
-		"bench spec":                                                         "neither MODEL nor --shape",
-		"bench a b":                                                          `argument "b"`,
-		"bench stories260k --shape tiny":                                     "two models",
-		"bench --shape nosuch":                                               "want one of smol135m",
-		"bench --shape tiny --tests tg129":                                   `"tg129"`,
-		"bench --shape tiny --threads 0":                                     "--threads is 0",
-		"bench --shape tiny --runs 0":                                        "--runs is 0",
-		"bench --shape tiny --seconds 0":                                     "--seconds is 0",
-		"bench --shape tiny --compare vllm":                                  "--compare",
-		"bench spec --shape tiny --compare pytorch":                          "--compare \"pytorch\": want llama.cpp",
-		"bench spec stories260k --compare llama.cpp":                         "--compare needs --shape",
-		"bench --shape tiny --type q9":                                       "--type",
-		"bench --shape tiny --kv f8":                                         "--kv",
-		"bench spec --shape tiny --synthetic 0.5":                            "--synthetic 0.5",
-		"bench spec --shape tiny --synthetic 4 --depth 2":                    "--synthetic 4",
-		"bench spec --shape tiny --depth -2":                                 "--depth is -2",
-		"bench spec stories260k --text x --ngram --check-identical --plot y": "measures nothing to draw",
-		"bench spec --shape tiny --ngram":                                    "--ngram goes with --text",
-		"bench spec --shape tiny --ngram --text x":                           "random weights",
-		"bench spec stories260k --text x":                                    "--text needs --draft",
-		"bench spec stories260k --text x --ngram --depth 3":                  "nothing is synthetic",
-		"bench spec stories260k --text x --ngram --prompts 0":                "--prompts 0",
-		"bench spec --shape tiny --draft-shape nosuch":                       "--draft-shape",
+		"bench":                                                                 "neither MODEL nor --shape",
+		"bench spec":                                                            "neither MODEL nor --shape",
+		"bench a b":                                                             `argument "b"`,
+		"bench stories260k --shape tiny":                                        "two models",
+		"bench --shape nosuch":                                                  "want one of smol135m",
+		"bench --shape tiny --tests tg129":                                      `"tg129"`,
+		"bench --shape tiny --threads 0":                                        "--threads is 0",
+		"bench --shape tiny --runs 0":                                           "--runs is 0",
+		"bench --shape tiny --seconds 0":                                        "--seconds is 0",
+		"bench --shape tiny --compare vllm":                                     "--compare",
+		"bench spec --shape tiny --compare pytorch":                             "--compare \"pytorch\": want llama.cpp",
+		"bench spec stories260k --compare llama.cpp":                            "--compare needs --shape",
+		"bench --shape tiny --type q9":                                          "--type",
+		"bench --shape tiny --kv f8":                                            "--kv",
+		"bench spec --shape tiny --synthetic 0.5":                               "--synthetic 0.5",
+		"bench spec --shape tiny --synthetic 4 --depth 2":                       "--synthetic 4",
+		"bench spec --shape tiny --depth -2":                                    "--depth is -2",
+		"bench spec stories260k --text x --ngram --check-identical --plot y":    "measures nothing to draw",
+		"bench spec --shape tiny --ngram":                                       "--ngram goes with --text",
+		"bench spec --shape tiny --ngram --text x":                              "random weights",
+		"bench spec stories260k --text x":                                       "--text needs --draft",
+		"bench spec stories260k --text x --ngram --depth 3":                     "nothing is synthetic",
+		"bench spec stories260k --text x --ngram --prompts 0":                   "--prompts 0",
+		"bench spec stories260k --text x --ngram --at-once 0":                   "--at-once 0",
+		"bench spec stories260k --text x --ngram --at-once 2 --check-identical": "batches of its own",
+		"bench spec --shape tiny --draft-shape nosuch":                          "--draft-shape",
 	} {
 		if r := krait(t, dir, "", strings.Fields(args)...); r.status != 2 || r.out != "" || !strings.Contains(r.errors, want) {
 			t.Errorf("%s: status %d, %q, want %q", args, r.status, r.errors, want)

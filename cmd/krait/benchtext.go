@@ -22,6 +22,7 @@ type textFlags struct {
 	files     []string
 	prompts   int
 	maxTokens int
+	atOnce    int
 	raw       bool
 	identical bool
 	generateConfig
@@ -32,6 +33,7 @@ func (t *textFlags) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&t.files, "text", nil, "real prompts, of `FILE`: JSON lines with a prompt each, or text with blank lines between (may be given several times)")
 	f.IntVar(&t.prompts, "prompts", 5, "take the first `N` prompts of each --text")
 	f.IntVar(&t.maxTokens, "max-tokens", 128, "end an answer after `N` tokens")
+	f.IntVar(&t.atOnce, "at-once", 1, "answer `N` prompts of a --text together")
 	f.BoolVar(&t.raw, "raw", false, "prompts are texts to continue, whatever the chat template says")
 	f.BoolVar(&t.identical, "check-identical", false, "measure no speed: compare greedy answers with plain ones, for every number of guesses, branches and batches")
 	f.StringVar(&t.draft, "draft", "", "directory of a draft `MODEL` that guesses ahead")
@@ -47,7 +49,7 @@ func (t *textFlags) validate(cmd *cobra.Command, shape string) error {
 	t.request.NGram = t.request.NGram || t.corpus != ""
 	switch {
 	case len(t.files) == 0:
-		for _, name := range []string{"draft", "self-draft", "ngram", "ngram-corpus", "prompts", "max-tokens", "raw", "speculate", "check-identical"} {
+		for _, name := range []string{"draft", "self-draft", "ngram", "ngram-corpus", "prompts", "max-tokens", "at-once", "raw", "speculate", "check-identical"} {
 			if f.Changed(name) {
 				return usage(cmd, "--%s goes with --text FILE", name)
 			}
@@ -59,8 +61,10 @@ func (t *textFlags) validate(cmd *cobra.Command, shape string) error {
 		return usage(cmd, "--text: with real text nothing is synthetic, and measured cost chooses the depth")
 	case !t.guesses():
 		return usage(cmd, "--text needs --draft MODEL, --self-draft LAYERS or --ngram to guess tokens")
-	case t.prompts < 1 || t.maxTokens < 2:
-		return usage(cmd, "--prompts %d and --max-tokens %d: want positive numbers", t.prompts, t.maxTokens)
+	case t.prompts < 1 || t.maxTokens < 2 || t.atOnce < 1:
+		return usage(cmd, "--prompts %d, --max-tokens %d and --at-once %d: want positive numbers", t.prompts, t.maxTokens, t.atOnce)
+	case t.identical && t.atOnce > 1:
+		return usage(cmd, "--at-once: --check-identical has batches of its own")
 	case t.request.Speculate < 1 || t.request.Speculate > 256:
 		return usage(cmd, "--speculate is %d, want a number from 1 to 256", t.request.Speculate)
 	}
@@ -74,7 +78,7 @@ func (t *textFlags) config(u *ui, b *benchFlags, name string) (eval.BenchSubject
 	if err != nil {
 		return eval.BenchSubject{}, eval.TextConfig{}, err
 	}
-	c := eval.TextConfig{MaxTokens: t.maxTokens, Most: t.request.Speculate, Stop: target.EOS, Runs: b.runs, Report: progressOf(u, "spec", "answers")}
+	c := eval.TextConfig{AtOnce: t.atOnce, MaxTokens: t.maxTokens, Most: t.request.Speculate, Stop: target.EOS, Runs: b.runs, Report: progressOf(u, "spec", "answers")}
 	for _, path := range t.files {
 		text, err := t.read(target, path)
 		if err != nil {
