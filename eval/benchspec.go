@@ -34,7 +34,8 @@ type SpecReport struct {
 	Type       string    `json:"type"`
 	Parameters int       `json:"parameters"`
 	Rows       []SpecRow `json:"rows"`
-	StepMS     []float64 `json:"step_milliseconds"`            // of the target: T(1), T(2), …
+	AtOnce     int       `json:"at_once,omitempty"`            // sequences of a step, where that was asked for
+	StepMS     []float64 `json:"step_milliseconds"`            // of the target: T(1), T(2), …; of several sequences, by the guesses in it: 0, 1, …
 	DraftMS    float64   `json:"draft_milliseconds,omitempty"` // of a proposed token
 	Rollback   *Rollback `json:"rollback,omitempty"`
 	Peer       *Peer     `json:"peer,omitempty"`

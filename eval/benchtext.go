@@ -45,7 +45,7 @@ type TextConfig struct {
 func BenchSpecText(ctx context.Context, target BenchSubject, c TextConfig) (*SpecReport, error) {
 	r := &SpecReport{
 		ISA: kernel.Level(), Processor: processor(), Threads: runtime.GOMAXPROCS(0), Shape: target.Name, Vocabulary: target.Model.Config.VocabSize,
-		Type: target.Model.Format().String(), Parameters: target.Model.NumParams(),
+		Type: target.Model.Format().String(), Parameters: target.Model.NumParams(), AtOnce: c.AtOnce,
 	}
 	b := &textBench{TextConfig: c, target: target.Model}
 	for _, t := range c.Texts {
@@ -60,7 +60,7 @@ func BenchSpecText(ctx context.Context, target BenchSubject, c TextConfig) (*Spe
 			}
 			r.Rows = append(r.Rows, row)
 		}
-		r.addSteps(b.engine.StepTimes(1))
+		r.addSteps(b.engine.StepTimes(max(1, c.AtOnce)))
 	}
 	b.report("")
 	return r, nil

@@ -90,6 +90,7 @@ func (m *Mamba1) newState() layerState {
 	return &mamba1State{autograd.NewScanState(m.shape), autograd.NewConvState(m.ConvWeight.Shape[0], m.ConvWeight.Shape[2])}
 }
 
+func (s *mamba1State) mark(sure int)                  { s.ssm.Mark(sure) }
 func (s *mamba1State) keep(_, n int)                  { s.ssm.Keep(n); s.conv.Keep(n) }
 func (s *mamba1State) clone() layerState              { return &mamba1State{s.ssm.Clone(), s.conv.Clone()} }
 func (s *mamba1State) bytes() int                     { return s.ssm.Bytes() + s.conv.Bytes() }

@@ -43,6 +43,7 @@ type State struct {
 
 // layerState is one layer's part of a State.
 type layerState interface {
+	mark(sure int)    // begin a transaction whose first tokens, so many, will certainly be kept
 	keep(mark, n int) // commit the first n tokens fed since the length was mark, forget the rest
 	clone() layerState
 	bytes() int
@@ -70,12 +71,7 @@ func (s *State) MarkAfter(sure int) {
 	}
 	s.mark, s.sure = s.length, sure
 	for _, l := range s.layers {
-		switch x := l.(type) {
-		case *mambaState:
-			x.ssm.Mark(sure)
-		case *mamba1State:
-			x.ssm.Mark(sure)
-		}
+		l.mark(sure)
 	}
 }
 
@@ -150,6 +146,8 @@ func (a *Attention) newState() layerState {
 	return s
 }
 
+func (s *attentionState) mark(int) {} // keys and values are cut
+
 func (s *attentionState) keep(mark, n int) {
 	for i := range s.kv {
 		s.kv[i].Len = mark + n
@@ -184,6 +182,7 @@ func (m *Mamba2) newState() layerState {
 	return &mambaState{autograd.NewSSDState(m.shape), autograd.NewConvState(m.ConvWeight.Shape[0], m.ConvWeight.Shape[2])}
 }
 
+func (s *mambaState) mark(sure int)     { s.ssm.Mark(sure) }
 func (s *mambaState) keep(_, n int)     { s.ssm.Keep(n); s.conv.Keep(n) }
 func (s *mambaState) clone() layerState { return &mambaState{s.ssm.Clone(), s.conv.Clone()} }
 func (s *mambaState) bytes() int        { return s.ssm.Bytes() + s.conv.Bytes() }

@@ -138,12 +138,15 @@ func TestBenchSpecText(t *testing.T) {
 	if table := must(t, dir, "bench", "spec", "stories260k", "--text", "stories.txt", "--ngram", "--runs", "1", "--max-tokens", "20"); !strings.Contains(table, "stories n-grams") {
 		t.Error(table)
 	}
-	r.Rows = nil
+	r.Rows, r.Steps = nil, nil
 	mustJSON(t, dir, &r, "bench", "spec", "stories260k", "--text", "chat.jsonl", "--ngram", "--self-draft", "0-2", "--at-once", "2", "--max-tokens", "60", "--runs", "1", "--json")
 	for i, name := range []string{"chat n-grams", "chat draft", "chat both"} {
 		if x := r.Rows[i]; x["name"] != name || x["identical"] != true || !(x["tokens_per_step"].(float64) >= 1) || !(x["least_speedup"].(float64) > 0) {
 			t.Error(x)
 		}
+	}
+	if len(r.Steps) < 2 || !(r.Steps[0] > 0) { // steps of two sequences were made
+		t.Error(r.Steps)
 	}
 	var check struct {
 		Identical bool

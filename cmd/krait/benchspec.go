@@ -62,33 +62,7 @@ The depth is the one that measured times promise to be fastest for a draft of th
 		if len(text.files) > 0 {
 			return text.run(cmd, u, &b, args[0], plot)
 		}
-		target, err := b.subject(u, args)
-		if err != nil {
-			return err
-		}
-		if draftShape == "" {
-			draftShape = eval.DraftShape(b.shape, &target.Model.Config)
-		}
-		draft, err := b.random(draftShape, target.Model.Config.VocabSize)
-		if err != nil {
-			return usage(cmd, "--draft-shape: %v", err)
-		}
-		if len(b.compare) > 0 {
-			peer, err := b.startSpeculatingPeer(cmd, u, draftShape, target.Model.Config.VocabSize)
-			if err != nil {
-				return err
-			}
-			if peer != nil {
-				defer peer.Close()
-			}
-			c.Peer = peer
-		}
-		c.Runs, c.Seconds, c.Report = b.runs, b.seconds, progressOf(u, "spec", "runs")
-		r, err := eval.BenchSpec(cmd.Context(), target, eval.BenchSubject{Name: draftShape, Model: draft}, c)
-		if err != nil {
-			return err
-		}
-		return showSpec(u, r, plot, b.json)
+		return b.runSynthetic(cmd, u, args, c, draftShape, plot)
 	}
 	b.flags(cmd, 4)
 	b.compareFlags(cmd, "llama.cpp, on GGUF files of --shape and of the draft's shape")
@@ -99,6 +73,35 @@ The depth is the one that measured times promise to be fastest for a draft of th
 	f.StringVar(&plot, "plot", "", "draw tokens a step, speed-up, acceptance and T(n) into this SVG `FILE`")
 	f.StringVar(&draftShape, "draft-shape", "", "the draft's shape, with the model's vocabulary, by `NAME` (default: one that suits the model)")
 	return cmd
+}
+
+// runSynthetic measures with synthetic acceptance, beside a peer if there is to be one.
+func (b *benchFlags) runSynthetic(cmd *cobra.Command, u *ui, args []string, c eval.SpecConfig, draftShape, plot string) error {
+	target, err := b.subject(u, args)
+	if err != nil {
+		return err
+	}
+	if draftShape == "" {
+		draftShape = eval.DraftShape(b.shape, &target.Model.Config)
+	}
+	draft, err := b.random(draftShape, target.Model.Config.VocabSize)
+	if err != nil {
+		return usage(cmd, "--draft-shape: %v", err)
+	}
+	if len(b.compare) > 0 {
+		if c.Peer, err = b.startSpeculatingPeer(cmd, u, draftShape, target.Model.Config.VocabSize); err != nil {
+			return err
+		}
+		if c.Peer != nil {
+			defer c.Peer.Close()
+		}
+	}
+	c.Runs, c.Seconds, c.Report = b.runs, b.seconds, progressOf(u, "spec", "runs")
+	r, err := eval.BenchSpec(cmd.Context(), target, eval.BenchSubject{Name: draftShape, Model: draft}, c)
+	if err != nil {
+		return err
+	}
+	return showSpec(u, r, plot, b.json)
 }
 
 // showSpec prints the report and draws its plot, if there is to be one.
@@ -127,7 +130,11 @@ func printSpec(u *ui, r *eval.SpecReport) {
 			u.print("\n")
 		}
 	}
-	u.print("a step of 1, 2, … rows takes")
+	if r.AtOnce > 1 {
+		u.print("a step of %d sequences with 0, 1, … guesses takes", r.AtOnce)
+	} else {
+		u.print("a step of 1, 2, … rows takes")
+	}
 	for _, t := range r.StepMS {
 		if t == 0 {
 			u.print(" –") // not measured
