@@ -1,4 +1,4 @@
-//go:build !linux && !purego
+//go:build amd64 && !linux && !purego
 
 package kernel
 
