@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"context"
 	"runtime"
 	"testing"
 
@@ -20,6 +21,17 @@ func TestTrainingAllocations(t *testing.T) {
 	}
 	for _, bf16 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "f32", true: "bf16"}[bf16], func(t *testing.T) { allocationsOf(t, m, bf16) })
+	}
+}
+
+// TestBF16TrainingHasNoLimit: the test's limit would be that of another test.
+func TestBF16TrainingHasNoLimit(t *testing.T) {
+	r, err := Bench(context.Background(), subject(t, "tinyhybrid"), BenchConfig{Runs: 1, Seconds: 0.02, Tests: []string{bf16Train}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row := r.Rows[0]; row.Skipped == "" && row.Limit != 0 {
+		t.Errorf("%+v", row)
 	}
 }
 
