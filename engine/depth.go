@@ -21,7 +21,7 @@ const (
 	credit      = 0.01 // of the time so far that proposals of others may have lost
 	carried     = 4    // rounds that the acceptance of earlier requests counts for in a new one
 	secondGuess = 0.4  // how often the second candidate is held to be right where the first is not
-	rowGuess    = 0.05 // of a plain step: what a row costs before any was measured
+	rowGuess    = 0.05 // of a plain step of one sequence: what a row costs before any was measured
 	horizon     = 8    // rounds over which a draft's catching up is spread
 )
 
@@ -296,7 +296,7 @@ func (s *steps) tryOne(sequences [][]offer, plan []choice) {
 func (c *costs) of(b int) *steps {
 	s := c.steps[b]
 	if s == nil {
-		s = &steps{times: make([]timing, 1)}
+		s = &steps{b: b, all: c.steps, times: make([]timing, 1)}
 		c.steps[b] = s
 	}
 	return s

@@ -237,6 +237,50 @@ func TestBatchDepth(t *testing.T) {
 	}
 }
 
+// TestShortBatch: eight sequences that hold a few hundred tokens in all, two sources with little to give and a ninth row that takes a third of a step, as
+// kernels of eight rows a pass make it. There is no time to learn in, and nothing is to be lost by it either.
+func TestShortBatch(t *testing.T) {
+	passes := func(b, rows int) float64 { return 1 + 0.25*float64((b+rows-1)/8) + 0.04*float64(b+rows-1) }
+	for stream := range uint64(8) {
+		m := newMachine(passes, 0.01, 50+stream)
+		one := func() *sequence {
+			s := &sequence{behind: 60}
+			for c := range source(matchLengths) {
+				s.guessers = append(s.guessers, guesser{source: fromText + c, accept: 0.6})
+			}
+			s.guessers = append(s.guessers, guesser{fromModel, 0.15, 0.01, 0.25, 0})
+			s.says = func() []bool {
+				says := make([]bool, len(s.guessers))
+				if says[len(says)-1] = true; m.rng.Float64() < 0.3 {
+					says[m.rng.IntN(matchLengths)] = true
+				}
+				return says
+			}
+			return s
+		}
+		plain := 0.0
+		for range 2 {
+			var all []*sequence
+			for range 8 {
+				all = append(all, one())
+			}
+			for n := 8; n > 0; n-- { // they end one after another
+				rounds := 10
+				if n == 8 {
+					rounds = 90
+				}
+				before := m.tokens
+				m.run(rounds, 8, all[:n]...)
+				plain += float64(m.tokens-before) / float64(n) * passes(n, 0)
+			}
+		}
+		t.Logf("%.3f times plain decoding, %d guesses", plain/m.now, m.proposed)
+		if plain < 0.98*m.now {
+			t.Errorf("%.3f times plain decoding", plain/m.now)
+		}
+	}
+}
+
 // TestBranches: a second candidate is asked for where it is often right and rows cost little, and only there.
 func TestBranches(t *testing.T) {
 	for _, c := range []struct {

@@ -2,6 +2,8 @@ package engine
 
 // steps is the times of steps of a number of sequences.
 type steps struct {
+	b      int            // sequences
+	all    map[int]*steps // of every number of sequences
 	round  int
 	times  []timing // of as many rows more than sequences
 	probe  float64  // seconds of plain rounds since the last trial of a source
@@ -69,8 +71,8 @@ func (s *steps) time(rows int) float64 {
 	switch {
 	case hi < len(s.times):
 		t += max(0, s.times[hi].seconds-t) * float64(rows-lo) / float64(hi-lo)
-	case lo > 0:
-		t += max(0, t-s.times[0].seconds) * float64(rows-lo) / float64(lo)
+	case lo > 0: // a row costs no more than its share of a step that is bound by arithmetic
+		t += min(max(0, t-s.times[0].seconds)/float64(lo), s.times[0].seconds/float64(s.b)) * float64(rows-lo)
 	default:
 		t = s.hoped(rows)
 	}
@@ -80,8 +82,22 @@ func (s *steps) time(rows int) float64 {
 	return t
 }
 
-// hoped returns the time of a step with rows proposed tokens before it was measured.
-func (s *steps) hoped(rows int) float64 { return s.times[0].seconds * (1 + rowGuess*float64(rows)) }
+// hoped returns the time of a step with rows proposed tokens before it was measured: that of a step of more sequences with as many rows together,
+// where one was, for the weights are most of a step. Else a row of few sequences is held to be cheap, so that it is tried, and one of many, whose steps
+// are bound by arithmetic, to cost its share.
+func (s *steps) hoped(rows int) float64 {
+	plain := s.times[0].seconds
+	for more := 1; more <= rows; more++ {
+		o := s.all[s.b+more]
+		if o == nil || rows-more >= len(o.times) {
+			continue
+		}
+		if t := o.times[rows-more]; t.n >= trusted {
+			return max(plain, t.seconds)
+		}
+	}
+	return plain * (1 + min(rowGuess*float64(s.b), 1/float64(s.b))*float64(rows))
+}
 
 // fading returns a measured time. One that is out of date moves towards what is hoped, so that what was far too slow is tried again later than
 // what was nearly fast enough.
