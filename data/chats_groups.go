@@ -84,6 +84,9 @@ func (g *Groups) LikeStream() *Groups {
 	return g
 }
 
+// Len returns the number of groups.
+func (g *Groups) Len() int { return g.source.Len() }
+
 // Cursor returns the place of the next batch.
 func (g *Groups) Cursor() Cursor { return g.at }
 

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"krait/autograd"
 	"krait/checkpoint"
@@ -90,14 +91,6 @@ func DPO(ctx context.Context, c DPOConfig, report Report) error {
 // train trains a model on pairs. ref is nil where the reference is the model as it starts.
 func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *checkpoint.Checkpoint, ref *model.Model, groups [][]data.Sequence, figures map[string]float64, report Report) error {
 	var refs []loss.Reference
-	prepare := func(ctx context.Context) (err error) {
-		if ref == nil {
-			ref = start.Model
-		}
-		refs, err = references(ctx, filepath.Join(checkpoint.Partial(c.Out), referenceFile), ref, groups, report)
-		ref = nil
-		return err
-	}
 	m := start.Model
 	lossOf := func(t *autograd.Tape, b data.Batch) loss.Total {
 		var of []loss.Reference
@@ -107,9 +100,18 @@ func (c *DPOConfig) train(ctx context.Context, weigh loss.Preference, start *che
 		return loss.DPO(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets, b.Lens, of, weigh)
 	}
 	t := &training{stage: "dpo", out: c.Out, config: *c, inputs: c.rowInputs(c.Pairs, c.Model, c.Ref), TrainConfig: c.TrainConfig,
-		checkpoint: start, loss: lossOf, unit: "pairs", prepare: prepare, figures: figures, profile: new(autograd.Profile), report: report}
-	var err error
-	if t.stream, err = t.groups(groups); err != nil {
+		checkpoint: start, loss: lossOf, unit: "pairs", figures: figures, profile: new(autograd.Profile), report: report}
+	stream, err := t.groups(groups)
+	if err != nil {
+		return err
+	}
+	t.stream = stream
+	t.prepare = func(ctx context.Context) (err error) {
+		if ref == nil {
+			ref = m
+		}
+		refs, err = references(ctx, filepath.Join(checkpoint.Partial(c.Out), referenceFile), ref, groups, t.wanted(stream, len(groups)), report)
+		ref = nil
 		return err
 	}
 	return t.run(ctx)
@@ -181,63 +183,105 @@ func sameTokenizer(what string, c, policy *checkpoint.Checkpoint) error {
 	return nil
 }
 
-// references returns what the reference says of each pair. It writes them to a file as it goes, and reads back what is there already.
-func references(ctx context.Context, path string, m *model.Model, pairs [][]data.Sequence, report Report) ([]loss.Reference, error) {
+// wanted reports which of n groups the steps will be dealt, and those held out.
+func (t *training) wanted(stream *data.Groups, n int) []bool {
+	want := make([]bool, n)
+	for n := t.Steps * t.Accumulate; n > 0 && stream.Epoch() < 1; n-- { // a whole pass deals all
+		for _, i := range stream.Next().Groups {
+			want[i] = true
+		}
+	}
+	stream.Seek(data.Cursor{})
+	if t.held != nil {
+		for i := stream.Len(); i < n; i++ {
+			want[i] = true
+		}
+	}
+	return want
+}
+
+// reference is a line of the file of references.
+type reference struct {
+	Pair *int `json:"pair"` // its number
+	loss.Reference
+}
+
+// references returns what the reference says of each pair that is wanted. It writes them to a file as it goes, and reads back what is there already.
+func references(ctx context.Context, path string, m *model.Model, pairs [][]data.Sequence, want []bool, report Report) ([]loss.Reference, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	refs, whole := readReferences(f)
-	if err := f.Truncate(whole); err != nil {
+	refs, todo := make([]loss.Reference, len(pairs)), slices.Clone(want)
+	if err := f.Truncate(readReferences(f, refs, todo)); err != nil {
 		return nil, err
 	}
-	if _, err := f.Seek(whole, io.SeekStart); err != nil {
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
 		return nil, err
 	}
+	total, done := trues(want), trues(want)-trues(todo)
 	scratch := autograd.NewScratch()
-	for len(refs) < len(pairs) {
+	for i := range pairs {
+		if !todo[i] {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		scratch.Reset()
-		b := data.BatchOf(pairs[len(refs)]...)
-		logps := loss.LogProbs(scratch, loss.Head{Hidden: m.Forward(scratch, modelBatch(b)), Weight: m.Head()}, b.Targets)
-		var ref loss.Reference
-		for i, l := range logps {
-			if i < b.Lens[0] {
-				ref.Chosen += l
-			} else {
-				ref.Rejected += l
-			}
+		if refs[i], err = referenceOf(scratch, m, pairs[i]); err != nil {
+			return nil, fmt.Errorf("pair %d: %w", i+1, err)
 		}
-		if sum := ref.Chosen + ref.Rejected; math.IsNaN(sum) || math.IsInf(sum, 0) {
-			return nil, fmt.Errorf("pair %d: the reference gives its answers the log-probabilities %g and %g: its weights are no numbers to compute with",
-				len(refs)+1, ref.Chosen, ref.Rejected)
-		}
-		line, err := json.Marshal(ref)
+		line, err := json.Marshal(reference{&i, refs[i]})
 		if err != nil {
 			return nil, err
 		}
 		if _, err := f.Write(append(line, '\n')); err != nil {
 			return nil, err
 		}
-		refs = append(refs, ref)
-		report(Event{Stage: "dpo", Done: len(refs), Total: len(pairs), Unit: "pairs", Text: "of the reference"})
+		done++
+		report(Event{Stage: "dpo", Done: done, Total: total, Unit: "pairs", Text: "of the reference"})
 	}
 	return refs, f.Sync()
 }
 
-// readReferences reads whole lines and returns where they end.
-func readReferences(r io.Reader) (refs []loss.Reference, whole int64) {
+func trues(list []bool) (n int) {
+	for _, x := range list {
+		if x {
+			n++
+		}
+	}
+	return n
+}
+
+// referenceOf returns what a model says of a pair.
+func referenceOf(t *autograd.Tape, m *model.Model, pair []data.Sequence) (ref loss.Reference, err error) {
+	b := data.BatchOf(pair...)
+	logps := loss.LogProbs(t, loss.Head{Hidden: m.Forward(t, modelBatch(b)), Weight: m.Head()}, b.Targets)
+	for i, l := range logps {
+		if i < b.Lens[0] {
+			ref.Chosen += l
+		} else {
+			ref.Rejected += l
+		}
+	}
+	if sum := ref.Chosen + ref.Rejected; math.IsNaN(sum) || math.IsInf(sum, 0) {
+		err = fmt.Errorf("the reference gives its answers the log-probabilities %g and %g: its weights are no numbers to compute with", ref.Chosen, ref.Rejected)
+	}
+	return ref, err
+}
+
+// readReferences reads whole lines into refs, crosses them off the list of what is to be done, and returns where they end.
+func readReferences(r io.Reader, refs []loss.Reference, todo []bool) (whole int64) {
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadBytes('\n')
-		var ref loss.Reference
-		if err != nil || json.Unmarshal(line, &ref) != nil {
-			return refs, whole
+		var ref reference
+		if err != nil || json.Unmarshal(line, &ref) != nil || ref.Pair == nil || *ref.Pair < 0 || *ref.Pair >= len(refs) {
+			return whole
 		}
-		refs = append(refs, ref)
+		refs[*ref.Pair], todo[*ref.Pair] = ref.Reference, false
 		whole += int64(len(line))
 	}
 }

@@ -1,7 +1,10 @@
 package recipe
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,6 +121,36 @@ func TestBadDPO(t *testing.T) {
 	}
 }
 
+// TestReferenceOfWhatIsDealt: a run of few steps asks the reference of the pairs that it will see and those held out, and of no others.
+func TestReferenceOfWhatIsDealt(t *testing.T) {
+	c := dpoTest(t, filepath.Join(t.TempDir(), "out"))
+	var rows []string
+	for i := range 60 {
+		rows = append(rows, strings.Replace(pairRows[i%len(pairRows)], `","chosen`, fmt.Sprintf(` %d","chosen`, i), 1))
+	}
+	c.Pairs = []string{rowsFile(t, rows...)}
+	c.Steps, c.BatchTokens, c.LR, c.EvalEvery, c.EvalRows = 3, 60, 1e-12, 1, 5
+	if err := DPO(t.Context(), c, quiet); err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := ReadMetrics(c.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range metrics { // a pair without its reference would be far from log 2
+		if d := m.Loss - math.Ln2; math.Abs(d) > 1e-5 || m.Eval == nil || math.Abs(m.Eval.Loss-math.Ln2) > 1e-5 {
+			t.Errorf("step %+v, eval %+v, want log 2 in both", m, m.Eval)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(c.Out, referenceFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(text, []byte("\n")); n < 5+3 || n > 30 {
+		t.Errorf("the reference was asked of %d pairs of 60, want those of three steps and 5 held out", n)
+	}
+}
+
 // TestReferencePerPair checks that the kept log-probabilities are those of the answers' tokens, each pair by itself.
 func TestReferencePerPair(t *testing.T) {
 	c := dpoTest(t, "")
@@ -129,7 +162,7 @@ func TestReferencePerPair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refs, err := references(t.Context(), filepath.Join(t.TempDir(), referenceFile), start.Model, pairs, quiet)
+	refs, err := references(t.Context(), filepath.Join(t.TempDir(), referenceFile), start.Model, pairs, []bool{true, true, true, true}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
