@@ -52,6 +52,7 @@ type batch struct {
 	rows    []int   // theirs
 	offers  [][]offer
 	choices []choice
+	settled []proposal
 	prompts int // rows of prompts in the step
 }
 
@@ -198,11 +199,14 @@ func (b *batch) step(ctx context.Context) error {
 	})
 	if b.prompts == 0 {
 		tokens, step := 0, time.Since(start)
+		b.settled = b.settled[:0]
 		for _, s := range b.ready {
 			tokens += len(s.block)
 			step -= s.proposing
+			b.settled = append(b.settled, s.proposal())
 		}
 		b.engine.costs.stepped(len(b.ready), more, branches, tokens, step)
+		b.engine.costs.settle(len(b.ready), step, b.settled...)
 	}
 	return b.leave()
 }

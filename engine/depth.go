@@ -133,7 +133,7 @@ func (o *offer) reach(i int, reach, accept float64) (float64, float64) {
 // for B sequences, where the gain of a row is the probability that its token and all before it are accepted, and T is measured. What was
 // not tried is judged by its neighbours, and a proposal is at most twice as long as any of its source or any measured before, so growing is cheap. Where no
 // plan is better than plain decoding, sources are tried now and then, for a share of the time that does not matter. Sources of which little is
-// known take part in plans as long as proposals have not lost more than that.
+// known take part in plans as long as proposals have not lost more than that, and one whose plans do not come true takes part in none.
 func (c *costs) plan(plan []choice, sequences [][]offer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,7 +155,7 @@ func (c *costs) plan(plan []choice, sequences [][]offer) {
 	for i, offers := range sequences {
 		alone := plain
 		for j := range offers {
-			if overdrawn && offers[j].record.weight() < proven {
+			if overdrawn && offers[j].record.weight() < proven || s.ledger(offers[j].record).loses() {
 				continue
 			}
 			if k, r := s.best(&offers[j], b); r > alone*margin || r > alone && plan[i].k > 0 {
@@ -188,7 +188,7 @@ func (c *costs) mayPay(r *record, most int) bool {
 		return true
 	}
 	_, rate := s.best(&offer{record: r, seen: new(tally), most: most, token: r.token.seconds * c.unit()}, 1)
-	return rate*s.times[0].seconds > 1
+	return rate*s.times[0].seconds > 1 && !s.ledger(r).loses()
 }
 
 // best returns the number of tokens of an offer with the highest rate if the other sequences of b decode plainly.
@@ -296,7 +296,7 @@ func (s *steps) tryOne(sequences [][]offer, plan []choice) {
 func (c *costs) of(b int) *steps {
 	s := c.steps[b]
 	if s == nil {
-		s = &steps{b: b, all: c.steps, times: make([]timing, 1)}
+		s = &steps{b: b, all: c.steps, times: make([]timing, 1), ledgers: map[*record]*ledger{}}
 		c.steps[b] = s
 	}
 	return s
@@ -320,9 +320,46 @@ func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
 	c.seconds += t.Seconds()
 	if rows == 0 {
 		s.probe += t.Seconds()
+		if s.mean == 0 {
+			s.mean = s.times[0].seconds
+		}
+		s.mean += meanShare * (min(t.Seconds(), (1+mostTimes)*s.mean) - s.mean)
+		for _, l := range s.ledgers {
+			if l.loses() {
+				l.n, l.spent, l.worth = outlived*l.n, outlived*l.spent, outlived*l.worth
+			}
+		}
 	} else {
 		c.saved += float64(tokens)/float64(b)*s.times[0].seconds - t.Seconds()
 	}
+}
+
+// proposal is what a source did in a step.
+type proposal struct {
+	record   *record
+	rows     int
+	accepted int
+	took     time.Duration // proposing
+}
+
+// settle enters the proposals of a step of b sequences that took t, proposing not included, in the ledger. Times without a proposal are no business of it.
+func (c *costs) settle(b int, t time.Duration, all ...proposal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.of(b)
+	rows, accepted := 0, 0
+	var took time.Duration
+	var by *record
+	for _, p := range all {
+		if p.rows > 0 {
+			rows, accepted, took, by = rows+p.rows, accepted+p.accepted, took+p.took, p.record
+		}
+	}
+	if s.mean == 0 || rows == 0 {
+		return
+	}
+	longer := min(t.Seconds()/s.mean-1, float64(rows)/float64(b)+mostTimes)
+	s.ledger(by).add(longer+took.Seconds()/s.mean, float64(accepted)/float64(b))
 }
 
 // unit returns the time in whose terms proposing is measured, so that the machine's changes of speed are its changes too: that of a plain step.

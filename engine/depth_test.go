@@ -87,6 +87,7 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 		}
 		m.costs.plan(plan, offers)
 		rows, yield, branches := 0, 0, 0
+		var settled []proposal
 		for i, c := range plan {
 			rows += c.k
 			depths[i] += float64(c.k) / float64(n)
@@ -103,6 +104,7 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 					got++
 				}
 				m.costs.judged(o.record, o.seen, c.k, got)
+				settled = append(settled, proposal{o.record, c.k, got, propose + late})
 				if c.branch {
 					branches++
 				}
@@ -123,7 +125,9 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 		}
 		m.proposed += rows
 		m.branched += branches
-		m.costs.stepped(len(sequences), rows+branches, branches, yield, m.takes(m.step(len(sequences), rows+branches)))
+		took := m.takes(m.step(len(sequences), rows+branches))
+		m.costs.stepped(len(sequences), rows+branches, branches, yield, took)
+		m.costs.settle(len(sequences), took, settled...)
 	}
 	return float64(m.tokens-tokens) / (m.now - start) / float64(len(sequences)), depths
 }
@@ -310,6 +314,30 @@ func TestFickleMachine(t *testing.T) {
 			if rate := float64(m.tokens) / m.now; rate < c.rate {
 				t.Errorf("acceptance %g: %.3f times plain decoding", c.accept, rate)
 			}
+		}
+	}
+}
+
+// TestPlansThatFail: steps that judge guesses are fast at their best, which is what plans are made of, and every third is slow. Alone and together,
+// guesses that are right too seldom for that are given up, and those that are not go on.
+func TestPlansThatFail(t *testing.T) {
+	for _, c := range []struct {
+		accept, rate float64
+		sequences    int
+	}{{0.35, 0.97, 1}, {0.9, 1.6, 1}, {0.35, 0.97, 3}, {0.9, 1.6, 3}} {
+		var m *machine
+		m = newMachine(func(_, rows int) float64 {
+			if rows > 0 && m.rng.IntN(3) == 0 {
+				return 2.2
+			}
+			return 1 + 0.01*float64(rows)
+		}, 0, 19)
+		var all []*sequence
+		for range c.sequences {
+			all = append(all, &sequence{guessers: []guesser{{fromModel, 0.05, 0.001, c.accept, 0}}})
+		}
+		if rate, depths := m.run(3000, 8, all...); rate < c.rate {
+			t.Errorf("%d sequences, acceptance %g: %.3f times plain decoding, depths %.2f", c.sequences, c.accept, rate, depths)
 		}
 	}
 }

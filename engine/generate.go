@@ -190,13 +190,20 @@ func (g *generation) round(ctx context.Context) error {
 		return err
 	}
 	if g.Speculate > 0 { // what choosing and keeping books take is part of the step: a plain one does without
-		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), time.Since(start)-g.proposing)
+		took := time.Since(start) - g.proposing
+		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), took)
+		g.costs.settle(1, took, g.proposal())
 	}
 	return nil
 }
 
 // proposed returns the rows of the round that are no tokens' own.
 func (g *generation) proposed() int { return len(g.fed) - g.known }
+
+// proposal returns what was proposed in the round and became of it.
+func (g *generation) proposal() proposal {
+	return proposal{record: g.records[g.source], rows: g.proposed(), accepted: len(g.block) - 1, took: g.proposing}
+}
 
 // layOut appends the round's runs: one, or, with a second candidate, the tree of it and the chain beside it.
 func (g *generation) layOut(runs []model.Run) []model.Run {

@@ -8,6 +8,43 @@ type steps struct {
 	times  []timing // of as many rows more than sequences
 	probe  float64  // seconds of plain rounds since the last trial of a source
 	branch timing   // what a step with a branch takes longer than one of as many rows without
+
+	mean    float64             // seconds of a plain step, interruptions included up to a point
+	ledgers map[*record]*ledger // of one sequence's sources; nil: of all together in steps of several
+}
+
+// ledger is what proposals of a source really cost and brought, in plain steps, the past fading. The shortest times tell what a step can
+// do, which is what to plan with; whether plans come true is told by all of them.
+type ledger struct{ n, spent, worth float64 }
+
+const (
+	meanShare = 0.05  // of a plain step in their mean
+	audited   = 12    // proposals, of late, after which the ledger is believed
+	mostTimes = 3     // a step counts for at most so many plain ones beyond what its rows may take
+	outlived  = 0.995 // weight of what a losing ledger says, one plain step later, so that it is asked again
+)
+
+func (l *ledger) add(spent, worth float64) {
+	l.n, l.spent, l.worth = forget*l.n+1, forget*l.spent+spent, forget*l.worth+worth
+}
+
+// gain returns tokens a second in the rounds of proposals, over plain decoding's.
+func (l *ledger) gain() float64 { return (l.n + l.worth) / (l.n + l.spent) }
+
+// loses reports that the source, of which plans promise otherwise, makes decoding slower.
+func (l *ledger) loses() bool { return l.n >= audited && l.worth < l.spent }
+
+// ledger returns that of a source of one sequence, or that of all sources where there are several: a source may be right in one and wrong in another.
+func (s *steps) ledger(r *record) *ledger {
+	if s.b > 1 {
+		r = nil
+	}
+	l := s.ledgers[r]
+	if l == nil {
+		l = &ledger{}
+		s.ledgers[r] = l
+	}
+	return l
 }
 
 // timing is a running estimate of a duration in seconds.

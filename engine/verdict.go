@@ -58,6 +58,9 @@ func (s *steps) verdict(from source, r *record, most int, unit float64) Verdict 
 	if v.Gain > margin {
 		v.Depth = k
 	}
+	if l := s.ledger(r); l.loses() {
+		v.Depth, v.Gain = 0, l.gain()
+	}
 	accept, reach := r.first, 1.0
 	for i := range k {
 		before := reach
