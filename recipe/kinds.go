@@ -32,14 +32,13 @@ const (
 type role int
 
 const (
-	given     role = iota // nothing
-	base                  // the recipe's model: the teacher
-	latest                // what the latest stage made of it
-	labels                // the latest text
-	draftOf               // the latest draft
-	rewardOf              // the latest reward model
-	finalOnly             // latest, if it is not the recipe's model itself
-	layersOf              // a choice of layers
+	given    role = iota // nothing
+	base                 // the recipe's model: the teacher
+	latest               // what the latest stage made of it
+	labels               // the latest text
+	draftOf              // the latest draft
+	rewardOf             // the latest reward model
+	layersOf             // a choice of layers
 )
 
 // ref is a field that names an earlier stage or a directory.
