@@ -223,7 +223,8 @@ func (g *gen) stridedLoop(k tileKernel, r tileRegs) {
 	g.label(loop)
 	if k.half {
 		for o := 0; o < k.vecs*g.bytes()/2; o += 64 {
-			g.f("PREFETCHT0 %d(BX)", halfAhead+o)
+			g.f("PREFETCHT1 %d(BX)", halfFar+o)
+			g.f("PREFETCHT0 %d(BX)", halfNear+o)
 		}
 	}
 	if k.rows == 1 && !k.pairs && !k.half {

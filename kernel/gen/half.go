@@ -5,8 +5,9 @@ package main
 // maxHalf is the largest finite f16.
 const maxHalf = 65504
 
-// halfAhead is the distance in bytes at which products fetch B.
-const halfAhead = 2048
+// halfFar and halfNear are the distances in bytes at which products fetch B, into the second cache and from there into the first. The first alone
+// cannot wait for as many lines as memory's latency asks for.
+const halfFar, halfNear = 8192, 1024
 
 const (
 	toHalfDoc   = "sets dst[i] = f16(x[i]), to nearest even; numbers beyond ±65504 become ±65504; n > 0 is a multiple of 16"
