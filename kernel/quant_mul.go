@@ -9,11 +9,11 @@ import (
 
 // narrow is how a level multiplies with one format.
 type narrow struct {
-	rows      int // of x that one pass over a panel serves
-	fetchFrom int // fewest rows for which fetching ahead pays
+	rows  int // of x that one pass over a panel serves
+	ahead int // bytes from the weights in use to those that panel is told to fetch
 	// panel adds to y (rows, width of the format), row stride ldy, the products of k columns of the panel w and the rows of x, ldx bytes
 	// apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it may be cut anywhere between groups.
-	// It may fetch weights ahead bytes before their use, beyond the panel too.
+	// It may fetch weights ahead bytes before their use, and 8·ahead, beyond the panel too.
 	panel func(y []float32, ldy int, w, x []byte, ldx, rows, k, ahead int)
 	// activations writes one row of x, whose length is a multiple of 64, as panel reads it.
 	activations func(dst []byte, x []float32)
@@ -126,7 +126,6 @@ const (
 	quantWork    = 1 << 19   // multiply-adds from which several rows are
 	chunkBytes   = 128 << 10 // weights of a chunk of a large product
 	fewRows      = 16        // up to this many rows the weights are read from memory once, in order
-	fetchAhead   = 4096      // bytes from the weights in use to those that are fetched
 	rowBlock     = 256       // rows whose activations of one block of columns stay in L2
 	panelsNearby = 8         // panels that few rows go through for one block of columns
 )
@@ -284,19 +283,16 @@ func (j *quantJob) block(m *quantPart, q, r, rows, k, n int) {
 	w := m.Data[(q*j.cols+k)/superblock*size:][:n/superblock*size]
 	for i := 0; i < rows; i += j.narrow.rows {
 		x := j.act[(r+i)*j.ldact+j.format.activationBytes(k):]
-		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n, j.ahead(i, rows))
+		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n, j.ahead(i))
 	}
 }
 
 // ahead is the distance at which the rows from i on fetch weights: the first of a pass over a panel bring it, and the others find it near.
-func (j *quantJob) ahead(i, rows int) int {
-	if i > 0 || rows < j.fetchFrom {
+func (j *quantJob) ahead(i int) int {
+	if i > 0 {
 		return 0
 	}
-	if j.format == BF16 {
-		return fetchAhead / 2
-	}
-	return fetchAhead
+	return j.narrow.ahead
 }
 
 // bytesOf returns the memory of x.

@@ -7,10 +7,10 @@ import "unsafe"
 // panelKernel is a generated family of panel kernels.
 type panelKernel func(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
 
-// narrowBy makes a level's product of a kernel family that takes up to rows rows, and fetches weights ahead from fetchFrom rows on. The family gets pointers: the slices are checked here.
-func narrowBy(f PanelFormat, rows, fetchFrom int, kernel panelKernel, activations func(dst []byte, x []float32)) narrow {
+// narrowBy makes a level's product of a kernel family that takes up to rows rows and fetches weights ahead. The family gets pointers: the slices are checked here.
+func narrowBy(f PanelFormat, rows, ahead int, kernel panelKernel, activations func(dst []byte, x []float32)) narrow {
 	width, block := f.width(), f.block()
-	return narrow{rows, fetchFrom, func(y []float32, ldy int, w, x []byte, ldx, rows, k, ahead int) {
+	return narrow{rows, ahead, func(y []float32, ldy int, w, x []byte, ldx, rows, k, ahead int) {
 		_, _, _ = y[(rows-1)*ldy+width-1], w[k/superblock*block-1], x[(rows-1)*ldx+f.activationBytes(k)-1]
 		kernel(rows, k, unsafe.SliceData(w), unsafe.SliceData(x), ldx, unsafe.SliceData(y), 4*ldy, ahead)
 	}, activations}

@@ -116,8 +116,8 @@ func (g *gen) panelVNNI(n, bits int) {
 	}
 	loop := g.newLabel("loop")
 	g.label(loop)
-	for o := 0; o < block && n*digits > 2; o += 64 {
-		g.f("PREFETCHT0 %d(BX)(R12*1)", o)
+	for o := 0; o < block; o += 64 {
+		g.fetchTwice(o)
 	}
 	for half := range 2 {
 		x := half * group
@@ -180,6 +180,12 @@ func (g *gen) scaleAndAdd(i, x int) {
 		g.f("VFMADD213PS %s, Y14, Y%d", yAddress(i, h), 2*i+h)
 		g.f("VMOVUPS Y%d, %s", 2*i+h, yAddress(i, h))
 	}
+}
+
+// fetchTwice fetches the line at offset o of the weights from far ahead into the second cache, and from nearer into the first.
+func (g *gen) fetchTwice(o int) {
+	g.f("PREFETCHT1 %d(BX)(R12*8)", o)
+	g.f("PREFETCHT0 %d(BX)(R12*1)", o)
 }
 
 // fetchLine fetches cache line l of the weights ahead.
@@ -298,8 +304,8 @@ func (g *gen) panelBF16Dot(n int) {
 	g.label(loop)
 	const pairs = 4
 	for u := range pairs {
-		g.f("PREFETCHT0 %d(BX)(R12*1)", 128*u)
-		g.f("PREFETCHT0 %d(BX)(R12*1)", 128*u+64)
+		g.fetchTwice(128 * u)
+		g.fetchTwice(128*u + 64)
 		w := 24 + 2*(u%2)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u, w)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u+64, w+1)
