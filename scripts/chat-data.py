@@ -2,9 +2,10 @@
 
 python3 scripts/chat-data.py DATA OUT
 
-DATA holds instruct/ (Open-Assistant prompts and trees, UltraChat's evaluation prompts, GPTeacher), eval/gsm8k/ and preference/ (UltraFeedback).
-OUT gets prompts.jsonl, chats.jsonl, pairs.jsonl and pairs-held.jsonl to learn from and be checked on, held.jsonl (prompts that nothing learns from), and
-chat.jsonl, maths.jsonl and code.jsonl for the speed of speculation. No row is in two of them. Needs Python alone.
+DATA holds instruct/ (Open-Assistant prompts and trees, UltraChat's evaluation prompts, GPTeacher), eval/gsm8k/ and preference/ (UltraFeedback, PandaLM).
+OUT gets prompts.jsonl, chats.jsonl, pairs.jsonl and pairs-held.jsonl to learn from and be checked on, held.jsonl (prompts that nothing learns from),
+chat.jsonl, maths.jsonl and code.jsonl for the speed of speculation, and pandalm.jsonl, the pairs of PandaLM's test set that two of three people
+agree on, for `krait eval reward`. No row is in two of them. Needs Python alone.
 """
 import gzip
 import json
@@ -62,3 +63,10 @@ write("chats.jsonl", [{"messages": [{"role": "user", "content": instruction(row)
 pairs = lines("preference/ultrafeedback_1000_train.jsonl.gz")
 write("pairs.jsonl", pairs[:800])
 write("pairs-held.jsonl", pairs[800:])
+agreed = []
+for row in json.loads(text("preference/pandalm_testset_v1.json")):
+    votes = [row[f"annotator{i}"] for i in (1, 2, 3)]
+    best = max((1, 2), key=votes.count)
+    if votes.count(best) >= 2:
+        agreed.append({"prompt": instruction(row), "chosen": row[f"response{best}"], "rejected": row[f"response{3 - best}"]})
+write("pandalm.jsonl", agreed)
