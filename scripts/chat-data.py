@@ -67,6 +67,7 @@ agreed = []
 for row in json.loads(text("preference/pandalm_testset_v1.json")):
     votes = [row[f"annotator{i}"] for i in (1, 2, 3)]
     best = max((1, 2), key=votes.count)
-    if votes.count(best) >= 2:
+    answers = [row["response1"], row["response2"]]
+    if votes.count(best) >= 2 and all(isinstance(a, str) and a.strip() for a in answers):
         agreed.append({"prompt": instruction(row), "chosen": row[f"response{best}"], "rejected": row[f"response{3 - best}"]})
 write("pandalm.jsonl", agreed)
