@@ -52,8 +52,8 @@ type batch struct {
 	rows    []int   // theirs
 	offers  [][]offer
 	choices []choice
-	settled []proposal
-	prompts int // rows of prompts in the step
+	settled []proposal // of the step
+	prompts int        // rows of prompts in the step
 }
 
 // slot is one sequence of a batch.
@@ -205,8 +205,7 @@ func (b *batch) step(ctx context.Context) error {
 			step -= s.proposing
 			b.settled = append(b.settled, s.proposal())
 		}
-		b.engine.costs.stepped(len(b.ready), more, branches, tokens, step)
-		b.engine.costs.settle(len(b.ready), step, b.settled...)
+		b.engine.costs.stepped(len(b.ready), more, branches, tokens, step, b.settled...)
 	}
 	return b.leave()
 }

@@ -303,8 +303,8 @@ func (c *costs) of(b int) *steps {
 }
 
 // stepped takes in the time of the target's part of a step of b sequences that proposed rows tokens together, so many of them on branches, and
-// yielded tokens.
-func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
+// yielded tokens, and what became of its proposals.
+func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration, proposals ...proposal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.of(b)
@@ -325,41 +325,12 @@ func (c *costs) stepped(b, rows, branches, tokens int, t time.Duration) {
 		}
 		s.mean += meanShare * (min(t.Seconds(), (1+mostTimes)*s.mean) - s.mean)
 		for _, l := range s.ledgers {
-			if l.loses() {
-				l.n, l.spent, l.worth = outlived*l.n, outlived*l.spent, outlived*l.worth
-			}
+			l.age()
 		}
 	} else {
 		c.saved += float64(tokens)/float64(b)*s.times[0].seconds - t.Seconds()
 	}
-}
-
-// proposal is what a source did in a step.
-type proposal struct {
-	record   *record
-	rows     int
-	accepted int
-	took     time.Duration // proposing
-}
-
-// settle enters the proposals of a step of b sequences that took t, proposing not included, in the ledger. Times without a proposal are no business of it.
-func (c *costs) settle(b int, t time.Duration, all ...proposal) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.of(b)
-	rows, accepted := 0, 0
-	var took time.Duration
-	var by *record
-	for _, p := range all {
-		if p.rows > 0 {
-			rows, accepted, took, by = rows+p.rows, accepted+p.accepted, took+p.took, p.record
-		}
-	}
-	if s.mean == 0 || rows == 0 {
-		return
-	}
-	longer := min(t.Seconds()/s.mean-1, float64(rows)/float64(b)+mostTimes)
-	s.ledger(by).add(longer+took.Seconds()/s.mean, float64(accepted)/float64(b))
+	s.settle(t, proposals)
 }
 
 // unit returns the time in whose terms proposing is measured, so that the machine's changes of speed are its changes too: that of a plain step.

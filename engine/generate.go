@@ -191,8 +191,7 @@ func (g *generation) round(ctx context.Context) error {
 	}
 	if g.Speculate > 0 { // what choosing and keeping books take is part of the step: a plain one does without
 		took := time.Since(start) - g.proposing
-		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), took)
-		g.costs.settle(1, took, g.proposal())
+		g.costs.stepped(1, len(g.fed)-1, g.second, len(g.block), took, g.proposal())
 	}
 	return nil
 }

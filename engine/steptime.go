@@ -1,5 +1,7 @@
 package engine
 
+import "time"
+
 // steps is the times of steps of a number of sequences.
 type steps struct {
 	b      int            // sequences
@@ -28,6 +30,13 @@ func (l *ledger) add(spent, worth float64) {
 	l.n, l.spent, l.worth = forget*l.n+1, forget*l.spent+spent, forget*l.worth+worth
 }
 
+// age lets a ledger that stopped its source be believed less.
+func (l *ledger) age() {
+	if l.loses() {
+		l.n, l.spent, l.worth = outlived*l.n, outlived*l.spent, outlived*l.worth
+	}
+}
+
 // gain returns tokens a second in the rounds of proposals, over plain decoding's.
 func (l *ledger) gain() float64 { return (l.n + l.worth) / (l.n + l.spent) }
 
@@ -45,6 +54,32 @@ func (s *steps) ledger(r *record) *ledger {
 		s.ledgers[r] = l
 	}
 	return l
+}
+
+// proposal is what a source did in a step.
+type proposal struct {
+	record   *record
+	rows     int
+	accepted int
+	took     time.Duration // proposing
+}
+
+// settle enters the proposals of a step that took t, proposing not included, in their ledger.
+func (s *steps) settle(t time.Duration, all []proposal) {
+	rows, accepted := 0, 0
+	var took time.Duration
+	var by *record
+	for _, p := range all {
+		if p.rows > 0 {
+			rows, accepted, took, by = rows+p.rows, accepted+p.accepted, took+p.took, p.record
+		}
+	}
+	if s.mean == 0 || rows == 0 {
+		return
+	}
+	b := float64(s.b)
+	longer := min(t.Seconds()/s.mean-1, float64(rows)/b+mostTimes)
+	s.ledger(by).add(longer+took.Seconds()/s.mean, float64(accepted)/b)
 }
 
 // timing is a running estimate of a duration in seconds.

@@ -186,7 +186,7 @@ func sameTokenizer(what string, c, policy *checkpoint.Checkpoint) error {
 // wanted reports which of n groups the steps will be dealt, and those held out.
 func (t *training) wanted(stream *data.Groups, n int) []bool {
 	want := make([]bool, n)
-	for n := t.Steps * t.Accumulate; n > 0 && stream.Epoch() < 1; n-- { // a whole pass deals all
+	for batches := t.Steps * t.Accumulate; batches > 0 && stream.Epoch() < 1; batches-- { // a whole pass deals all
 		for _, i := range stream.Next().Groups {
 			want[i] = true
 		}

@@ -2,7 +2,7 @@
 
 python3 scripts/chat-data.py DATA OUT
 
-DATA holds instruct/ (Open-Assistant prompts and trees, UltraChat's evaluation prompts, GPTeacher), eval/gsm8k/ and preference/ (UltraFeedback, PandaLM).
+DATA holds instruct/ (Open-Assistant prompts, UltraChat's evaluation prompts, GPTeacher), eval/gsm8k/ and preference/ (UltraFeedback, PandaLM).
 OUT gets prompts.jsonl, chats.jsonl, pairs.jsonl and pairs-held.jsonl to learn from and be checked on, held.jsonl (prompts that nothing learns from),
 chat.jsonl, maths.jsonl and code.jsonl for the speed of speculation, and pandalm.jsonl, the pairs of PandaLM's test set that two of three people
 agree on, for `krait eval reward`. No row is in two of them. Needs Python alone.
@@ -13,6 +13,8 @@ import pathlib
 import random
 import sys
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 data, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 
 
