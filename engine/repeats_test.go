@@ -42,7 +42,7 @@ func (a *answer) guessed(t *testing.T, c *costs, step func(n int) float64, rng *
 		if rng.IntN(10) == 0 {
 			measured *= 1 + 3*rng.Float64()
 		}
-		c.stepped(1, k, 0, n, time.Duration(measured*float64(10*time.Millisecond)))
+		c.stepped(1, k, 0, n, time.Duration(measured*float64(10*time.Millisecond)), proposal{g.records[g.source], k, right, 0})
 	}
 	return took
 }
