@@ -129,7 +129,7 @@ func (t *table) leftPortable() []string {
 		}
 	}
 	for f := range PanelFormat(panelFormats) {
-		if reflect.ValueOf(t.narrow[f].panel).Pointer() == reflect.ValueOf(portable.narrow[f].panel).Pointer() {
+		if reflect.ValueOf(t.narrow[f].few.panel).Pointer() == reflect.ValueOf(portable.narrow[f].few.panel).Pointer() {
 			names = append(names, "products with "+f.String())
 		}
 	}

@@ -13,19 +13,20 @@ func TestDotPeak(t *testing.T) {
 		active = l
 		for _, f := range []PanelFormat{Q8, Q4} {
 			const k = 512
-			p := Quantize(f, make([]float32, 16*k), 16, k, nil)
-			rows := max(1, active.narrow[f].rows)
+			pass := active.narrow[f].many
+			rows, width := pass.rows, 16*pass.panels
+			p := Quantize(f, make([]float32, width*k), width, k, nil)
 			ldx := f.activationBytes(k)
-			y, x := make([]float32, rows*16), make([]byte, rows*ldx)
+			y, x := make([]float32, rows*width), make([]byte, rows*ldx)
 			best := time.Hour
 			for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
 				at := time.Now()
 				for range 20 {
-					active.narrow[f].panel(y, 16, p.Data, x, ldx, rows, k, 0)
+					pass.panel(y, width, p.Data, len(p.Data)-QuantSize(f, 16, k), x, ldx, rows, k, nextWeights{})
 				}
 				best = min(best, time.Since(at)/20)
 			}
-			rate := 2 * float64(rows) * 16 * k / float64(best.Nanoseconds())
+			rate := 2 * float64(rows*width) * k / float64(best.Nanoseconds())
 			peak := 0.0
 			for range 3 {
 				peak = max(peak, DotPeak(f, 10*time.Millisecond)) // a neighbour may disturb one

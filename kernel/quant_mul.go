@@ -9,17 +9,26 @@ import (
 
 // narrow is how a level multiplies with one format.
 type narrow struct {
-	rows  int // of x that one pass over a panel serves
-	ahead int // bytes from the weights in use to those that panel is told to fetch
-	// panel adds to y (rows, width of the format), row stride ldy, the products of k columns of the panel w and the rows of x, ldx bytes
-	// apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it may be cut anywhere between groups.
-	// It may fetch weights ahead bytes before their use, and 8·ahead, beyond the panel too.
-	panel func(y []float32, ldy int, w, x []byte, ldx, rows, k, ahead int)
+	few, many panelPass // few is for as many rows as it can take at once
 	// activations writes one row of x, whose length is a multiple of 64, as panel reads it.
 	activations func(dst []byte, x []float32)
 }
 
-func panelBF16Portable(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
+// panelPass is one pass over panels.
+type panelPass struct {
+	rows   int // of x that it serves
+	panels int // that it reads side by side: 1, or 2 narrow ones
+	// panel adds to y (rows, columns of the panels), row stride ldy, the products of k columns of the panel w, and of the one between bytes
+	// after it, and the rows of x, ldx bytes apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it
+	// may be cut anywhere between groups.
+	panel func(y []float32, ldy int, w []byte, between int, x []byte, ldx, rows, k int, next nextWeights)
+}
+
+// nextWeights says to one of some passes over weights where those lie that are needed after all of the passes: so many bytes ahead, perhaps
+// nowhere (0). It is for fetching them in time.
+type nextWeights struct{ ahead, pass, passes int }
+
+func panelBF16Portable(y []float32, ldy int, w []byte, _ int, x []byte, ldx, rows, k int, _ nextWeights) {
 	for i := range rows {
 		for c := range PanelWidth {
 			sum := y[i*ldy+c]
@@ -33,9 +42,9 @@ func panelBF16Portable(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
 
 // panelQuantPortable is the panel kernel of Q8 and Q4 in terms of weight, which returns column c of a half superblock's row r with its bias, and of
 // value, which returns a group's integer c.
-func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32, value func(a []byte, c int) int32) func(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
+func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32, value func(a []byte, c int) int32) func(y []float32, ldy int, w []byte, _ int, x []byte, ldx, rows, k int, _ nextWeights) {
 	block := f.block()
-	return func(y []float32, ldy int, w, x []byte, ldx, rows, k, _ int) {
+	return func(y []float32, ldy int, w []byte, _ int, x []byte, ldx, rows, k int, _ nextWeights) {
 		for i := range rows {
 			for g := range k / quantGroupLen {
 				b, a := w[g/2*block:][:block], x[i*ldx+g*f.groupBytes():]
@@ -61,9 +70,15 @@ func weightQ4(half []byte, r, c int) int32 {
 }
 
 var narrowPortable = [panelFormats]narrow{
-	BF16: {1, 0, panelBF16Portable, brainRowPortable},
-	Q8:   {1, 0, panelQuantPortable(Q8, weightQ8, wordOf), quantizeRowPortable(Q8, mostQ8, putWord)},
-	Q4:   {1, 0, panelQuantPortable(Q4, weightQ4, byteOf), quantizeRowPortable(Q4, mostQ4, putByte)},
+	BF16: narrowPass(1, panelBF16Portable, brainRowPortable),
+	Q8:   narrowPass(1, panelQuantPortable(Q8, weightQ8, wordOf), quantizeRowPortable(Q8, mostQ8, putWord)),
+	Q4:   narrowPass(1, panelQuantPortable(Q4, weightQ4, byteOf), quantizeRowPortable(Q4, mostQ4, putByte)),
+}
+
+// narrowPass is a level that has one kind of pass.
+func narrowPass(rows int, panel func(y []float32, ldy int, w []byte, between int, x []byte, ldx, rows, k int, next nextWeights), activations func(dst []byte, x []float32)) narrow {
+	p := panelPass{rows, 1, panel}
+	return narrow{p, p, activations}
 }
 
 // Mul sets y (rows,N) = x (rows,K)·Wᵀ, with row strides ldy and ldx, over all cores where that pays. x is rounded to bf16, or in groups of
@@ -143,11 +158,13 @@ func (f PanelFormat) columnBlock(rows int, once bool) int {
 	return 1024
 }
 
-// quantJob is a product whose chunks are ranges of panels, those of one matrix after those of another. Jobs are reused, so that a product
-// allocates nothing.
+// quantJob is a product whose chunks are ranges of panels, or of as many panels as a pass serves, those of one matrix after those of another. Jobs are
+// reused, so that a product allocates nothing.
 type quantJob struct {
-	narrow
+	pass           panelPass
+	activations    func(dst []byte, x []float32)
 	format         PanelFormat
+	width          int // columns that one pass serves
 	parts          []quantPart
 	x              []float32
 	ldx, rows, k   int
@@ -175,15 +192,19 @@ var quantJobs = freeList[quantJob]{make: func() *quantJob {
 
 func (j *quantJob) start(products []QuantProduct, x []float32, ldx, rows int) {
 	j.format, j.k = products[0].Format, products[0].K
-	width := j.format.width()
-	j.narrow = active.narrow[j.format]
+	level := &active.narrow[j.format]
+	j.pass, j.activations = level.many, level.activations
+	if rows <= level.few.rows {
+		j.pass = level.few
+	}
+	j.width = j.format.width() * j.pass.panels
 	j.x, j.ldx, j.rows = x, ldx, rows
 	j.cols = roundUp(j.k, superblock)
 	j.ldact = roundUp(j.format.activationBytes(j.cols), cacheLine)
 	if j.ldact/cacheLine%2 == 0 {
 		j.ldact += cacheLine // an odd number of lines, so that rows spread over the cache
 	}
-	at := j.ldact / 4 * rows
+	width, at := j.width, j.ldact/4*rows
 	j.actStore = grow(j.actStore, at+len(products)*rows*width)
 	j.act = bytesOf(j.actStore[:at])
 	j.parts, j.panels = j.parts[:0], 0
@@ -246,53 +267,64 @@ func (j *quantJob) products(lo, hi int) {
 
 // part computes the columns of panels lo…hi of one matrix.
 func (j *quantJob) part(m *quantPart, lo, hi int) {
-	width := j.format.width()
-	nearby, step := m.panels, j.format.columnBlock(j.rows, j.rows <= j.narrow.rows)
+	nearby, step := m.panels, j.format.columnBlock(j.rows, j.rows <= j.pass.rows)
 	if j.rows <= fewRows {
 		nearby = panelsNearby
 	}
 	for r := 0; r < j.rows; r += rowBlock {
 		rows := min(rowBlock, j.rows-r)
 		for p := lo; p < hi; p += nearby {
+			last := min(p+nearby, hi) - 1
 			for k := 0; k < j.cols; k += step {
-				for q := p; q < min(p+nearby, hi); q++ {
-					j.block(m, q, r, rows, k, min(step, j.cols-k))
+				for q := p; q <= last; q++ {
+					next := j.at(q+1, k)
+					switch {
+					case q < last:
+					case k+step < j.cols:
+						next = j.at(p, k+step)
+					case q+1 < hi:
+						next = j.at(q+1, 0)
+					default:
+						next = j.at(q, k)
+					}
+					j.block(m, q, r, rows, k, min(step, j.cols-k), next-j.at(q, k))
 				}
 			}
 		}
 	}
-	if at := m.N / width * width; hi == m.panels && at < m.N {
+	if at := m.N / j.width * j.width; hi == m.panels && at < m.N {
 		for r := range j.rows {
-			copy(m.Y[r*m.Ldy+at:][:m.N-at], m.tail[r*width:])
+			copy(m.Y[r*m.Ldy+at:][:m.N-at], m.tail[r*j.width:])
 		}
 	}
 }
 
-// block adds the products of n columns from k on of panel q to rows r…r+rows-1; from k = 0 it begins them.
-func (j *quantJob) block(m *quantPart, q, r, rows, k, n int) {
-	width, size := j.format.width(), j.format.block()
-	y, ldy := m.tail[r*width:], width
-	if (q+1)*width <= m.N {
-		y, ldy = m.Y[r*m.Ldy+q*width:], m.Ldy
+// at is where column k of panel q begins among the bytes of a matrix.
+func (j *quantJob) at(q, k int) int {
+	return (q*j.pass.panels*j.cols + k) / superblock * j.format.block()
+}
+
+// block adds the products of n columns from k on of panel q to rows r…r+rows-1; from k = 0 it begins them. The next block is ahead.
+func (j *quantJob) block(m *quantPart, q, r, rows, k, n, ahead int) {
+	y, ldy := m.tail[r*j.width:], j.width
+	if (q+1)*j.width <= m.N {
+		y, ldy = m.Y[r*m.Ldy+q*j.width:], m.Ldy
 	}
 	if k == 0 {
 		for i := range rows {
-			clear(y[i*ldy:][:width])
+			clear(y[i*ldy:][:j.width])
 		}
 	}
-	w := m.Data[(q*j.cols+k)/superblock*size:][:n/superblock*size]
-	for i := 0; i < rows; i += j.narrow.rows {
+	w, between := m.Data[j.at(q, k):], 0
+	if j.pass.panels > 1 && q*j.width+j.format.width() < m.N { // else the only panel stands for the one that there is not
+		between = j.cols / superblock * j.format.block()
+	}
+	passes := (rows + j.pass.rows - 1) / j.pass.rows
+	for pass := range passes {
+		i, end := rows*pass/passes, rows*(pass+1)/passes
 		x := j.act[(r+i)*j.ldact+j.format.activationBytes(k):]
-		j.panel(y[i*ldy:], ldy, w, x, j.ldact, min(j.narrow.rows, rows-i), n, j.ahead(i))
+		j.pass.panel(y[i*ldy:], ldy, w, between, x, j.ldact, end-i, n, nextWeights{ahead, pass, passes})
 	}
-}
-
-// ahead is the distance at which the rows from i on fetch weights: the first of a pass over a panel bring it, and the others find it near.
-func (j *quantJob) ahead(i int) int {
-	if i > 0 {
-		return 0
-	}
-	return j.narrow.ahead
 }
 
 // bytesOf returns the memory of x.

@@ -14,7 +14,7 @@ import (
 var narrowFormats = []PanelFormat{BF16, Q8, Q4}
 
 // exactBF16 reports whether the level in use computes bf16 products bit for bit as the portable one does.
-func exactBF16() bool { return active.narrow[BF16].rows != 8 }
+func exactBF16() bool { return active.narrow[BF16].few.rows != 8 }
 
 // awkward are shapes (N, K): tails of every kind, one row, one column, several blocks of columns, several chunks.
 var awkward = [][2]int{{1, 1}, {1, 64}, {16, 64}, {15, 63}, {17, 65}, {32, 128}, {33, 31}, {31, 1}, {64, 172}, {172, 64}, {5, 300}, {100, 1030}, {40, 2050}, {300, 96}, {513, 257}}
@@ -107,7 +107,7 @@ func checkNarrow(t *testing.T, what string, y []float32, ldy int, p *QuantPanels
 func TestNarrowRowsAreExact(t *testing.T) {
 	for _, level := range Levels() {
 		shapes := [][3]int{{40, 200, 23}, {272, 2112, 40}, {1040, 576, 300}}
-		if slow := find(level).narrow[Q8].rows == 1; slow || testing.Short() {
+		if slow := find(level).narrow[Q8].few.rows == 1; slow || testing.Short() {
 			shapes = shapes[:1]
 		}
 		atLevel(t, level, func() {

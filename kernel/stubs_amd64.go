@@ -632,144 +632,190 @@ func ssdStepAVX512(a *ssdArgs)
 func scanStepAVX512(p *scanArgs)
 
 //go:noescape
-func panelQ8AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX512_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX512_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX512_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX512_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
-//go:noescape
-func panelQ8AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-//go:noescape
-func panelQ8AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-//go:noescape
-func panelQ8AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-//go:noescape
-func panelQ8AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-// panelQ8AVX512 runs the kernel for n ≤ 8 rows.
-func panelQ8AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+// panelQ8AVX512 runs the kernel for n ≤ 4 rows.
+func panelQ8AVX512(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ8AVX512_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX512_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ8AVX512_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX512_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelQ8AVX512_3(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX512_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelQ8AVX512_4(k, w, x, ldx, y, ldy, ahead)
-	case 5:
-		panelQ8AVX512_5(k, w, x, ldx, y, ldy, ahead)
-	case 6:
-		panelQ8AVX512_6(k, w, x, ldx, y, ldy, ahead)
-	case 7:
-		panelQ8AVX512_7(k, w, x, ldx, y, ldy, ahead)
-	case 8:
-		panelQ8AVX512_8(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX512_4(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_5(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_6(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_7(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX512_8(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ4AVX512 runs the kernel for n ≤ 8 rows.
-func panelQ4AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ4AVX512(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ4AVX512_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ4AVX512_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelQ4AVX512_3(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelQ4AVX512_4(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_4(k, w, between, x, ldx, y, ldy, at, step)
 	case 5:
-		panelQ4AVX512_5(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_5(k, w, between, x, ldx, y, ldy, at, step)
 	case 6:
-		panelQ4AVX512_6(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_6(k, w, between, x, ldx, y, ldy, at, step)
 	case 7:
-		panelQ4AVX512_7(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_7(k, w, between, x, ldx, y, ldy, at, step)
 	case 8:
-		panelQ4AVX512_8(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX512_8(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelBF16AVX512_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func pairQ8AVX512_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16AVX512_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func pairQ8AVX512_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16AVX512_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func pairQ8AVX512_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16AVX512_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func pairQ8AVX512_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
-//go:noescape
-func panelBF16AVX512_5(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-//go:noescape
-func panelBF16AVX512_6(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-//go:noescape
-func panelBF16AVX512_7(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-//go:noescape
-func panelBF16AVX512_8(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-
-// panelBF16AVX512 runs the kernel for n ≤ 8 rows.
-func panelBF16AVX512(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+// pairQ8AVX512 runs the kernel for n ≤ 4 rows.
+func pairQ8AVX512(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelBF16AVX512_1(k, w, x, ldx, y, ldy, ahead)
+		pairQ8AVX512_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelBF16AVX512_2(k, w, x, ldx, y, ldy, ahead)
+		pairQ8AVX512_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelBF16AVX512_3(k, w, x, ldx, y, ldy, ahead)
+		pairQ8AVX512_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelBF16AVX512_4(k, w, x, ldx, y, ldy, ahead)
+		pairQ8AVX512_4(k, w, between, x, ldx, y, ldy, at, step)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func pairQ4AVX512_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func pairQ4AVX512_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func pairQ4AVX512_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func pairQ4AVX512_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func pairQ4AVX512_5(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func pairQ4AVX512_6(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+// pairQ4AVX512 runs the kernel for n ≤ 6 rows.
+func pairQ4AVX512(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
+	switch n {
+	case 1:
+		pairQ4AVX512_1(k, w, between, x, ldx, y, ldy, at, step)
+	case 2:
+		pairQ4AVX512_2(k, w, between, x, ldx, y, ldy, at, step)
+	case 3:
+		pairQ4AVX512_3(k, w, between, x, ldx, y, ldy, at, step)
+	case 4:
+		pairQ4AVX512_4(k, w, between, x, ldx, y, ldy, at, step)
 	case 5:
-		panelBF16AVX512_5(k, w, x, ldx, y, ldy, ahead)
+		pairQ4AVX512_5(k, w, between, x, ldx, y, ldy, at, step)
 	case 6:
-		panelBF16AVX512_6(k, w, x, ldx, y, ldy, ahead)
+		pairQ4AVX512_6(k, w, between, x, ldx, y, ldy, at, step)
+	default:
+		panic("kernel: no such panel kernel")
+	}
+}
+
+//go:noescape
+func panelBF16AVX512_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_5(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_6(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_7(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+//go:noescape
+func panelBF16AVX512_8(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+
+// panelBF16AVX512 runs the kernel for n ≤ 8 rows.
+func panelBF16AVX512(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
+	switch n {
+	case 1:
+		panelBF16AVX512_1(k, w, between, x, ldx, y, ldy, at, step)
+	case 2:
+		panelBF16AVX512_2(k, w, between, x, ldx, y, ldy, at, step)
+	case 3:
+		panelBF16AVX512_3(k, w, between, x, ldx, y, ldy, at, step)
+	case 4:
+		panelBF16AVX512_4(k, w, between, x, ldx, y, ldy, at, step)
+	case 5:
+		panelBF16AVX512_5(k, w, between, x, ldx, y, ldy, at, step)
+	case 6:
+		panelBF16AVX512_6(k, w, between, x, ldx, y, ldy, at, step)
 	case 7:
-		panelBF16AVX512_7(k, w, x, ldx, y, ldy, ahead)
+		panelBF16AVX512_7(k, w, between, x, ldx, y, ldy, at, step)
 	case 8:
-		panelBF16AVX512_8(k, w, x, ldx, y, ldy, ahead)
+		panelBF16AVX512_8(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}

@@ -31,12 +31,26 @@ func quantGroup(bits int) int { return quantScale(bits) + 8 }
 // for weights that are near.
 const panelParams = "k int, w, x *byte, ldx int, y *float32, ldy, ahead int"
 
+// pairParams are those of AVX-512, where a kernel of q8 or q4 may read two panels, the second between bytes after the first, for 32 columns of y.
+// For each line of w, one of at, and one between bytes after it, is brought into the second cache; at walks by step bytes then.
+const pairParams = "k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int"
+
+// paramNames are the names in a list of parameters.
+func paramNames(params string) string {
+	var names []string
+	for _, p := range strings.Split(params, ", ") {
+		names = append(names, strings.Fields(p)[0])
+	}
+	return strings.Join(names, ", ")
+}
+
 // quantPanels writes the kernels of narrow panels, one for each number of rows.
 func (g *gen) quantPanels() {
 	if g.lanes == 16 {
-		for _, bits := range []int{8, 4} {
-			g.perRows(fmt.Sprintf("panelQ%d", bits), 8, func(n int) { g.panelVNNI(n, bits) })
-		}
+		g.perRows("panelQ8", 4, func(n int) { g.panelVNNI(n, 1, 8) })
+		g.perRows("panelQ4", 8, func(n int) { g.panelVNNI(n, 1, 4) })
+		g.perRows("pairQ8", 4, func(n int) { g.panelVNNI(n, 2, 8) })
+		g.perRows("pairQ4", 6, func(n int) { g.panelVNNI(n, 2, 4) })
 		g.perRows("panelBF16", 8, g.panelBF16Dot)
 		return
 	}
@@ -52,17 +66,21 @@ func (g *gen) quantPanels() {
 // perRows writes the kernels for 1…most rows and the function that chooses among them.
 func (g *gen) perRows(name string, most int, write func(n int)) {
 	name += g.name
+	params := panelParams
+	if g.lanes == 16 {
+		params = pairParams
+	}
 	var cases strings.Builder
 	for n := 1; n <= most; n++ {
-		g.function(fmt.Sprintf("%s_%d", name, n), panelParams, "", "")
+		g.function(fmt.Sprintf("%s_%d", name, n), params, "", "")
 		if !g.arm {
 			g.panelArgs(n)
 		}
 		write(n)
-		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(k, w, x, ldx, y, ldy, ahead)\n", n, name, n)
+		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(%s)\n", n, name, n, paramNames(params))
 	}
 	fmt.Fprintf(&g.stubs, "\n// %s runs the kernel for n ≤ %d rows.\n", name, most)
-	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, panelParams, cases.String())
+	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, params, cases.String())
 }
 
 // panelArgs loads the arguments of a panel kernel of n rows.
@@ -73,7 +91,13 @@ func (g *gen) panelArgs(n int) {
 	g.load("ldx", "R8")
 	g.load("y", "DI")
 	g.load("ldy", "SI")
-	g.load("ahead", "R12")
+	if g.lanes == 16 {
+		g.load("between", "R11")
+		g.load("step", "R12")
+		g.load("at", "R13")
+	} else {
+		g.load("ahead", "R12")
+	}
 	if n > 3 {
 		g.f("LEAQ (R8)(R8*2), R9")
 	}
@@ -105,65 +129,134 @@ func (g *gen) eachY(n int, f func(i int, addr string)) {
 	}
 }
 
-// panelVNNI is the AVX-512 kernel: one dot product instruction for 4 k of 16 rows, sums of a group in int32, then one multiply-add. The
-// sums of q8's high bytes come to those of the low ones, which begin with the offset.
-func (g *gen) panelVNNI(n, bits int) {
-	const scales, product, mask = 26, 27, 31
-	block, group, sums, digits := panelBlock(bits), quantGroup(bits), n, bits/4
-	g.eachY(n, func(i int, addr string) { g.f("VMOVUPS %s, Z%d", addr, i) })
+// panelVNNI is the AVX-512 kernel: one dot product instruction for 4 k of 16 rows of a panel, sums of a group in int32, then one multiply-add.
+// The sums of q8's high bytes come to those of the low ones, which begin with the offset. Of two panels, both take a number of x that is loaded
+// once: with many rows, loading one for each product would take as long as the products.
+func (g *gen) panelVNNI(n, panels, bits int) {
+	const mask = 31
+	block, group := panelBlock(bits), quantGroup(bits)
+	r := vnniRegs{n, panels, bits / 4}
+	panel := func(o, p int) string { return fmt.Sprintf("%d(BX)", o) + []string{"", "(R11*1)"}[p] }
+	r.eachAcc(g, func(acc int, y string) { g.f("VMOVUPS %s, Z%d", y, acc) })
 	if bits == 4 {
 		g.f("VMOVUPS %s, Z%d", g.bits("nibbles", 0x0f0f0f0f), mask)
 	}
 	loop := g.newLabel("loop")
 	g.label(loop)
-	for o := 0; o < block; o += 64 {
-		g.fetchTwice(o)
-	}
 	for half := range 2 {
 		x := half * group
 		for i := range n {
-			g.f("VPBROADCASTD %d%s, Z%d", x+quantOffset(bits), aAddress(i), sums+i)
-			if digits > 1 {
-				g.zero(sums + n + i)
-			}
-		}
-		dot := func(w, k int) {
-			for d := digits - 1; d >= 0; d-- { // the low bytes first
-				for i := range n {
-					high := digits - 1 - d
-					g.f("VPDPBUSD.BCST %d%s, Z%d, Z%d", x+k+d*lowDigits, aAddress(i), w, sums+n*high+i)
+			g.f("VPBROADCASTD %d%s, Z%d", x+quantOffset(bits), aAddress(i), r.sum(i, 0, 0))
+			for p := range panels {
+				if p > 0 {
+					g.f("VMOVDQA32 Z%d, Z%d", r.sum(i, 0, 0), r.sum(i, p, 0))
+				}
+				if r.digits > 1 {
+					g.zero(r.sum(i, p, 1))
 				}
 			}
 		}
 		for t := range bits {
+			at := half*(block-64)/2 + t*64
+			g.fetch(panels, at)
+			w := vnniWeights
 			if bits == 8 {
-				w := 24 + t%2
-				g.f("VMOVDQU32 %d(BX), Z%d", half*512+t*64, w)
-				dot(w, 4*t)
+				w += 2 * (t % 2)
+			}
+			for p := range panels {
+				g.f("VMOVDQU32 %s, Z%d", panel(at, p), w+p)
+			}
+			if bits == 8 {
+				for i := range n {
+					r.dot(g, i, x+4*t+lowDigits, w, 0)
+					r.dot(g, i, x+4*t, w, 1)
+				}
 				continue
 			}
-			g.f("VMOVDQU32 %d(BX), Z24", half*256+t*64)
-			g.f("VPSRLD $4, Z24, Z25")
-			g.f("VPANDD Z%d, Z24, Z24", mask)
-			g.f("VPANDD Z%d, Z25, Z25", mask)
-			dot(24, 4*t)
-			dot(25, 16+4*t)
-		}
-		g.f("VCVTPH2PS %d(BX), Z%d", block-64+32*half, scales)
-		for i := range n {
-			if digits > 1 {
-				g.f("VPSLLD $8, Z%d, Z%[1]d", sums+n+i)
-				g.f("VPADDD Z%d, Z%d, Z%[2]d", sums+n+i, sums+i)
+			for p := range panels {
+				g.f("VPSRLD $4, Z%d, Z%d", w+p, w+2+p)
+				g.f("VPANDD Z%d, Z%d, Z%[2]d", mask, w+p)
+				g.f("VPANDD Z%d, Z%d, Z%[2]d", mask, w+2+p)
 			}
-			g.f("VCVTDQ2PS Z%d, Z%[1]d", sums+i)
-			g.f("VMULPS.BCST %d%s, Z%d, Z%d", x+quantScale(bits), aAddress(i), scales, product+i%2)
-			g.f("VFMADD231PS Z%d, Z%d, Z%d", product+i%2, sums+i, i)
+			for i := range n {
+				r.dot(g, i, x+4*t, w, 0)
+				r.dot(g, i, x+16+4*t, w+2, 0)
+			}
 		}
+		r.scale(g, x+quantScale(bits), func(p int) string { return panel(block-64+32*half, p) })
 	}
+	g.fetch(panels, block-64)
 	g.advance(n, 2*group, block, 64, loop)
-	g.eachY(n, func(i int, addr string) { g.f("VMOVUPS Z%d, %s", i, addr) })
+	r.eachAcc(g, func(acc int, y string) { g.f("VMOVUPS Z%d, %s", acc, y) })
 	g.ret()
 }
+
+// vnniRegs lays out the registers of panelVNNI: for n rows and some panels, sums of integers, one or two of them for the digits of x, and the
+// accumulators; then four of weights, and three for numbers of x.
+type vnniRegs struct{ n, panels, digits int }
+
+const vnniWeights, vnniX = 24, 28
+
+// sum is that of row i and panel p; d = 1 is of the high bytes.
+func (r vnniRegs) sum(i, p, d int) int { return (r.panels*i+p)*r.digits + d }
+
+func (r vnniRegs) acc(i, p int) int { return r.n*r.panels*r.digits + r.panels*i + p }
+
+func (r vnniRegs) eachAcc(g *gen, f func(acc int, y string)) {
+	g.eachY(r.n, func(i int, addr string) {
+		for p := range r.panels {
+			f(r.acc(i, p), fmt.Sprintf("%d%s", 64*p, addr))
+		}
+	})
+}
+
+// dot multiplies 4 k of row i, at x, by the weights in register w and, of a second panel, in the next.
+func (r vnniRegs) dot(g *gen, i, x, w, d int) {
+	if r.panels == 1 {
+		g.f("VPDPBUSD.BCST %d%s, Z%d, Z%d", x, aAddress(i), w, r.sum(i, 0, d))
+		return
+	}
+	t := vnniX + (i*r.digits+d)%3
+	g.f("VPBROADCASTD %d%s, Z%d", x, aAddress(i), t)
+	for p := range r.panels {
+		g.f("VPDPBUSD Z%d, Z%d, Z%d", t, w+p, r.sum(i, p, d))
+	}
+}
+
+// scale adds the sums of a group, times the scales of x, at x, and of the panels, to the accumulators.
+func (r vnniRegs) scale(g *gen, x int, scales func(p int) string) {
+	const scale, both = vnniWeights, vnniWeights + 2
+	for p := range r.panels {
+		g.f("VCVTPH2PS %s, Z%d", scales(p), scale+p)
+	}
+	for i := range r.n {
+		for p := range r.panels {
+			s, product := r.sum(i, p, 0), both+(r.panels*i+p)%2
+			if r.digits > 1 {
+				g.f("VPSLLD $8, Z%d, Z%[1]d", r.sum(i, p, 1))
+				g.f("VPADDD Z%d, Z%d, Z%[2]d", r.sum(i, p, 1), s)
+			}
+			g.f("VCVTDQ2PS Z%d, Z%[1]d", s)
+			g.f("VMULPS.BCST %d%s, Z%d, Z%d", x, aAddress(i), scale+p, product)
+			g.f("VFMADD231PS Z%d, Z%d, Z%d", product, s, r.acc(i, p))
+		}
+	}
+}
+
+// fetch brings lines of weights that follow into the second cache and, of a panel alone, one that is near to that at offset o into the first.
+func (g *gen) fetch(panels, o int) {
+	g.f("PREFETCHT1 (R13)")
+	if panels > 1 {
+		g.f("PREFETCHT1 (R13)(R11*1)")
+	} else {
+		g.f("PREFETCHT0 %d(BX)", o+fetchNear)
+	}
+	g.f("ADDQ R12, R13")
+}
+
+// fetchNear is the distance at which weights are fetched from the second cache into the first. The first alone cannot wait for as many lines as
+// memory's latency asks for (measured: Sapphire Rapids).
+const fetchNear = 1024
 
 // yAddress is the address of half h (8 columns) of row i of y in the AVX2 kernels; R11 holds three strides.
 func yAddress(i, h int) string {
@@ -180,12 +273,6 @@ func (g *gen) scaleAndAdd(i, x int) {
 		g.f("VFMADD213PS %s, Y14, Y%d", yAddress(i, h), 2*i+h)
 		g.f("VMOVUPS Y%d, %s", 2*i+h, yAddress(i, h))
 	}
-}
-
-// fetchTwice fetches the line at offset o of the weights from far ahead into the second cache, and from nearer into the first.
-func (g *gen) fetchTwice(o int) {
-	g.f("PREFETCHT1 %d(BX)(R12*8)", o)
-	g.f("PREFETCHT0 %d(BX)(R12*1)", o)
 }
 
 // fetchLine fetches cache line l of the weights ahead.
@@ -304,8 +391,8 @@ func (g *gen) panelBF16Dot(n int) {
 	g.label(loop)
 	const pairs = 4
 	for u := range pairs {
-		g.fetchTwice(128 * u)
-		g.fetchTwice(128*u + 64)
+		g.fetch(1, 128*u)
+		g.fetch(1, 128*u+64)
 		w := 24 + 2*(u%2)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u, w)
 		g.f("VMOVDQU32 %d(BX), Z%d", 128*u+64, w+1)
