@@ -11094,14 +11094,14 @@ done347:
 fewer343:
 	RET
 
-// func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ8DotNEON_1(SB), NOSPLIT, $0-56
+// func panelQ8DotNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ8DotNEON_1(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
@@ -11415,14 +11415,14 @@ loop349:
 	FSTPQ (F18, F19), 32(R9)
 	RET
 
-// func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ8DotNEON_2(SB), NOSPLIT, $0-56
+// func panelQ8DotNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ8DotNEON_2(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD $1024, R1, R2
@@ -11942,14 +11942,14 @@ loop350:
 	BGT loop350
 	RET
 
-// func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ8LongNEON_1(SB), NOSPLIT, $0-56
+// func panelQ8LongNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ8LongNEON_1(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
@@ -12769,14 +12769,14 @@ loop351:
 	BGT loop351
 	RET
 
-// func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ4DotNEON_1(SB), NOSPLIT, $0-56
+// func panelQ4DotNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ4DotNEON_1(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD $512, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 384(R16), F31
@@ -12986,14 +12986,14 @@ loop352:
 	FSTPQ (F12, F13), 32(R9)
 	RET
 
-// func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ4DotNEON_2(SB), NOSPLIT, $0-56
+// func panelQ4DotNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ4DotNEON_2(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD $512, R1, R2
@@ -13313,14 +13313,14 @@ loop353:
 	FSTPQ (F22, F23), 32(R10)
 	RET
 
-// func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ4DotNEON_3(SB), NOSPLIT, $0-56
+// func panelQ4DotNEON_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ4DotNEON_3(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD R13, R5, R6
@@ -13762,14 +13762,14 @@ loop354:
 	BGT loop354
 	RET
 
-// func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ4DotNEON_4(SB), NOSPLIT, $0-56
+// func panelQ4DotNEON_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ4DotNEON_4(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD R13, R5, R6
@@ -14325,14 +14325,14 @@ loop355:
 	BGT loop355
 	RET
 
-// func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ4LongNEON_1(SB), NOSPLIT, $0-56
+// func panelQ4LongNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ4LongNEON_1(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD $512, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 384(R16), F31
@@ -14740,14 +14740,14 @@ loop356:
 	FSTPQ (F12, F13), 32(R9)
 	RET
 
-// func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ4LongNEON_2(SB), NOSPLIT, $0-56
+// func panelQ4LongNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ4LongNEON_2(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD $512, R1, R2
@@ -15549,14 +15549,14 @@ loop357:
 	BGT loop357
 	RET
 
-// func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ8MixedNEON_1(SB), NOSPLIT, $0-56
+// func panelQ8MixedNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ8MixedNEON_1(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD $1024, R1, R2
 	MOVD $constants<>(SB), R16
 	FMOVQ 400(R16), F31
@@ -15808,14 +15808,14 @@ loop358:
 	FSTPQ (F18, F19), 32(R9)
 	RET
 
-// func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelQ8MixedNEON_2(SB), NOSPLIT, $0-56
+// func panelQ8MixedNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelQ8MixedNEON_2(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD $1024, R1, R2
@@ -16275,14 +16275,14 @@ loop359:
 	BGT loop359
 	RET
 
-// func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-56
+// func panelBF16NEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelBF16NEON_1(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	MOVD $constants<>(SB), R16
 	FMOVQ 416(R16), F31
 	FLDPQ 0(R9), (F0, F1)
@@ -16463,14 +16463,14 @@ loop360:
 	FSTPQ (F6, F7), 96(R9)
 	RET
 
-// func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-56
+// func panelBF16NEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelBF16NEON_2(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	MOVD $constants<>(SB), R16
@@ -16728,14 +16728,14 @@ loop361:
 	FSTPQ (F14, F15), 96(R10)
 	RET
 
-// func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-56
+// func panelBF16NEON_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelBF16NEON_3(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD R13, R5, R6
@@ -16914,10 +16914,10 @@ loop362:
 	FSTPQ (F10, F11), 32(R11)
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD R13, R5, R6
@@ -17097,14 +17097,14 @@ loop363:
 	FSTPQ (F10, F11), 96(R11)
 	RET
 
-// func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
-TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-56
+// func panelBF16NEON_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
+TEXT ·panelBF16NEON_4(SB), NOSPLIT, $0-72
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD R13, R5, R6
@@ -17324,10 +17324,10 @@ loop364:
 	FSTPQ (F14, F15), 32(R12)
 	MOVD k+0(FP), R0
 	MOVD w+8(FP), R1
-	MOVD x+16(FP), R4
-	MOVD ldx+24(FP), R13
-	MOVD y+32(FP), R9
-	MOVD ldy+40(FP), R14
+	MOVD x+24(FP), R4
+	MOVD ldx+32(FP), R13
+	MOVD y+40(FP), R9
+	MOVD ldy+48(FP), R14
 	ADD R13, R4, R5
 	ADD R14, R9, R10
 	ADD R13, R5, R6

@@ -5,16 +5,16 @@ package kernel
 // narrowNEON is how NEON multiplies narrow weights, with or without SDOT and USDOT. The bits are the same.
 func narrowNEON(sdot, usdot bool) [panelFormats]narrow {
 	n := [panelFormats]narrow{
-		BF16: narrowBy(BF16, 4, 0, panelBF16NEON, brainRowVectors),
-		Q8:   narrowBy(Q8, 1, 0, panelQ8LongNEON, quantizeBy(Q8, quantizeDigitsNEON)),
-		Q4:   narrowBy(Q4, 2, 0, panelQ4LongNEON, quantizeBy(Q4, quantizeRowNEON)),
+		BF16: narrowBy(BF16, 4, panelBF16NEON, brainRowVectors),
+		Q8:   narrowBy(Q8, 1, panelQ8LongNEON, quantizeBy(Q8, quantizeDigitsNEON)),
+		Q4:   narrowBy(Q4, 2, panelQ4LongNEON, quantizeBy(Q4, quantizeRowNEON)),
 	}
 	if sdot {
-		n[Q8] = narrowBy(Q8, 2, 0, panelQ8DotNEON, quantizeBy(Q8, quantizeDigitsNEON))
-		n[Q4] = narrowBy(Q4, 4, 0, panelQ4DotNEON, quantizeBy(Q4, quantizeRowNEON))
+		n[Q8] = narrowBy(Q8, 2, panelQ8DotNEON, quantizeBy(Q8, quantizeDigitsNEON))
+		n[Q4] = narrowBy(Q4, 4, panelQ4DotNEON, quantizeBy(Q4, quantizeRowNEON))
 	}
 	if usdot {
-		n[Q8] = narrowBy(Q8, 2, 0, panelQ8MixedNEON, quantizeBy(Q8, quantizeDigitsNEON))
+		n[Q8] = narrowBy(Q8, 2, panelQ8MixedNEON, quantizeBy(Q8, quantizeDigitsNEON))
 	}
 	return n
 }

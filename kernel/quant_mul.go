@@ -18,11 +18,13 @@ type narrow struct {
 type panelPass struct {
 	rows   int // of x that it serves
 	panels int // that it reads side by side: 1, or 2 narrow ones
-	// panel adds to y (rows, columns of the panels), row stride ldy, the products of k columns of the panel w, and of the one between bytes
-	// after it, and the rows of x, ldx bytes apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it
-	// may be cut anywhere between groups.
-	panel func(y []float32, ldy int, w []byte, between int, x []byte, ldx, rows, k int, next nextWeights)
+	panel  panelFunc
 }
+
+// panelFunc adds to y (rows, columns of the panels), row stride ldy, the products of k columns of the panel w, and of the one between bytes
+// after it, and the rows of x, ldx bytes apart. A sum begins with y and runs along k in one chain of multiply-adds, one a group, so it
+// may be cut anywhere between groups.
+type panelFunc func(y []float32, ldy int, w []byte, between int, x []byte, ldx, rows, k int, next nextWeights)
 
 // nextWeights says to one of some passes over weights where those lie that are needed after all of the passes: so many bytes ahead, perhaps
 // nowhere (0). It is for fetching them in time.
@@ -42,7 +44,7 @@ func panelBF16Portable(y []float32, ldy int, w []byte, _ int, x []byte, ldx, row
 
 // panelQuantPortable is the panel kernel of Q8 and Q4 in terms of weight, which returns column c of a half superblock's row r with its bias, and of
 // value, which returns a group's integer c.
-func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32, value func(a []byte, c int) int32) func(y []float32, ldy int, w []byte, _ int, x []byte, ldx, rows, k int, _ nextWeights) {
+func panelQuantPortable(f PanelFormat, weight func(half []byte, r, c int) int32, value func(a []byte, c int) int32) panelFunc {
 	block := f.block()
 	return func(y []float32, ldy int, w []byte, _ int, x []byte, ldx, rows, k int, _ nextWeights) {
 		for i := range rows {
@@ -69,16 +71,16 @@ func weightQ4(half []byte, r, c int) int32 {
 	return int32(half[c%16/4*64+r*4+c%4] >> (c / 16 * 4) & 15)
 }
 
-var narrowPortable = [panelFormats]narrow{
-	BF16: narrowPass(1, panelBF16Portable, brainRowPortable),
-	Q8:   narrowPass(1, panelQuantPortable(Q8, weightQ8, wordOf), quantizeRowPortable(Q8, mostQ8, putWord)),
-	Q4:   narrowPass(1, panelQuantPortable(Q4, weightQ4, byteOf), quantizeRowPortable(Q4, mostQ4, putByte)),
+// byPortable is a level of one kind of pass, over one row.
+func byPortable(panel panelFunc, activations func(dst []byte, x []float32)) narrow {
+	p := panelPass{1, 1, panel}
+	return narrow{p, p, activations}
 }
 
-// narrowPass is a level that has one kind of pass.
-func narrowPass(rows int, panel func(y []float32, ldy int, w []byte, between int, x []byte, ldx, rows, k int, next nextWeights), activations func(dst []byte, x []float32)) narrow {
-	p := panelPass{rows, 1, panel}
-	return narrow{p, p, activations}
+var narrowPortable = [panelFormats]narrow{
+	BF16: byPortable(panelBF16Portable, brainRowPortable),
+	Q8:   byPortable(panelQuantPortable(Q8, weightQ8, wordOf), quantizeRowPortable(Q8, mostQ8, putWord)),
+	Q4:   byPortable(panelQuantPortable(Q4, weightQ4, byteOf), quantizeRowPortable(Q4, mostQ4, putByte)),
 }
 
 // Mul sets y (rows,N) = x (rows,K)·Wᵀ, with row strides ldy and ldx, over all cores where that pays. x is rounded to bf16, or in groups of

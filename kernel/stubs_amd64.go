@@ -1166,84 +1166,84 @@ func ssdStepAVX2(a *ssdArgs)
 func scanStepAVX2(p *scanArgs)
 
 //go:noescape
-func panelQ8AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX2_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX2_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX2_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8AVX2_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ8AVX2 runs the kernel for n ≤ 4 rows.
-func panelQ8AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ8AVX2(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ8AVX2_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX2_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ8AVX2_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX2_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelQ8AVX2_3(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX2_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelQ8AVX2_4(k, w, x, ldx, y, ldy, ahead)
+		panelQ8AVX2_4(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX2_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX2_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX2_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4AVX2_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ4AVX2 runs the kernel for n ≤ 4 rows.
-func panelQ4AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ4AVX2(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ4AVX2_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX2_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ4AVX2_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX2_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelQ4AVX2_3(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX2_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelQ4AVX2_4(k, w, x, ldx, y, ldy, ahead)
+		panelQ4AVX2_4(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelBF16AVX2_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16AVX2_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16AVX2_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16AVX2_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16AVX2_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16AVX2_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16AVX2_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16AVX2_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelBF16AVX2 runs the kernel for n ≤ 4 rows.
-func panelBF16AVX2(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelBF16AVX2(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelBF16AVX2_1(k, w, x, ldx, y, ldy, ahead)
+		panelBF16AVX2_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelBF16AVX2_2(k, w, x, ldx, y, ldy, ahead)
+		panelBF16AVX2_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelBF16AVX2_3(k, w, x, ldx, y, ldy, ahead)
+		panelBF16AVX2_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelBF16AVX2_4(k, w, x, ldx, y, ldy, ahead)
+		panelBF16AVX2_4(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}

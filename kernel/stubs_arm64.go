@@ -294,123 +294,123 @@ func conv1DGrad4NEON(dx *float32, lddx int, dw, db, dy *float32, lddy int, x *fl
 func ssdStepNEON(a *ssdArgs)
 
 //go:noescape
-func panelQ8DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8DotNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8DotNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ8DotNEON runs the kernel for n ≤ 2 rows.
-func panelQ8DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ8DotNEON(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ8DotNEON_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ8DotNEON_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ8DotNEON_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ8DotNEON_2(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ8LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8LongNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ8LongNEON runs the kernel for n ≤ 1 rows.
-func panelQ8LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ8LongNEON(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ8LongNEON_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ8LongNEON_1(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4DotNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4DotNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4DotNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4DotNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4DotNEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4DotNEON_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4DotNEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4DotNEON_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ4DotNEON runs the kernel for n ≤ 4 rows.
-func panelQ4DotNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ4DotNEON(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ4DotNEON_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ4DotNEON_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ4DotNEON_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ4DotNEON_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelQ4DotNEON_3(k, w, x, ldx, y, ldy, ahead)
+		panelQ4DotNEON_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelQ4DotNEON_4(k, w, x, ldx, y, ldy, ahead)
+		panelQ4DotNEON_4(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ4LongNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4LongNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ4LongNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ4LongNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ4LongNEON runs the kernel for n ≤ 2 rows.
-func panelQ4LongNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ4LongNEON(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ4LongNEON_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ4LongNEON_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ4LongNEON_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ4LongNEON_2(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelQ8MixedNEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8MixedNEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelQ8MixedNEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelQ8MixedNEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelQ8MixedNEON runs the kernel for n ≤ 2 rows.
-func panelQ8MixedNEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelQ8MixedNEON(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelQ8MixedNEON_1(k, w, x, ldx, y, ldy, ahead)
+		panelQ8MixedNEON_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelQ8MixedNEON_2(k, w, x, ldx, y, ldy, ahead)
+		panelQ8MixedNEON_2(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}
 }
 
 //go:noescape
-func panelBF16NEON_1(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16NEON_1(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16NEON_2(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16NEON_2(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16NEON_3(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16NEON_3(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 //go:noescape
-func panelBF16NEON_4(k int, w, x *byte, ldx int, y *float32, ldy, ahead int)
+func panelBF16NEON_4(k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int)
 
 // panelBF16NEON runs the kernel for n ≤ 4 rows.
-func panelBF16NEON(n, k int, w, x *byte, ldx int, y *float32, ldy, ahead int) {
+func panelBF16NEON(n, k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int) {
 	switch n {
 	case 1:
-		panelBF16NEON_1(k, w, x, ldx, y, ldy, ahead)
+		panelBF16NEON_1(k, w, between, x, ldx, y, ldy, at, step)
 	case 2:
-		panelBF16NEON_2(k, w, x, ldx, y, ldy, ahead)
+		panelBF16NEON_2(k, w, between, x, ldx, y, ldy, at, step)
 	case 3:
-		panelBF16NEON_3(k, w, x, ldx, y, ldy, ahead)
+		panelBF16NEON_3(k, w, between, x, ldx, y, ldy, at, step)
 	case 4:
-		panelBF16NEON_4(k, w, x, ldx, y, ldy, ahead)
+		panelBF16NEON_4(k, w, between, x, ldx, y, ldy, at, step)
 	default:
 		panic("kernel: no such panel kernel")
 	}

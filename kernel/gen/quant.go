@@ -27,13 +27,9 @@ func quantOffset(bits int) int { return quantScale(bits) + 4 }
 func quantGroup(bits int) int { return quantScale(bits) + 8 }
 
 // panelParams: n rows of y, each ldy bytes after the last, get the products of k columns of the panel w with n rows of x added, each ldx
-// bytes after the last. Weights are fetched ahead by so many bytes: with more work to a cache line, the processor's own fetching is late. 0 is
-// for weights that are near.
-const panelParams = "k int, w, x *byte, ldx int, y *float32, ldy, ahead int"
-
-// pairParams are those of AVX-512, where a kernel of q8 or q4 may read two panels, the second between bytes after the first, for 32 columns of y.
-// For each line of w, one of at, and one between bytes after it, is brought into the second cache; at walks by step bytes then.
-const pairParams = "k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int"
+// bytes after the last. Kernels of pairs read a second panel, between bytes after the first, for columns of y 16 further on. For each line of w, one of
+// at, and one between bytes after it, is brought into the second cache; at walks by step bytes then. NEON's kernels fetch nothing.
+const panelParams = "k int, w *byte, between int, x *byte, ldx int, y *float32, ldy int, at uintptr, step int"
 
 // paramNames are the names in a list of parameters.
 func paramNames(params string) string {
@@ -66,21 +62,17 @@ func (g *gen) quantPanels() {
 // perRows writes the kernels for 1…most rows and the function that chooses among them.
 func (g *gen) perRows(name string, most int, write func(n int)) {
 	name += g.name
-	params := panelParams
-	if g.lanes == 16 {
-		params = pairParams
-	}
 	var cases strings.Builder
 	for n := 1; n <= most; n++ {
-		g.function(fmt.Sprintf("%s_%d", name, n), params, "", "")
+		g.function(fmt.Sprintf("%s_%d", name, n), panelParams, "", "")
 		if !g.arm {
 			g.panelArgs(n)
 		}
 		write(n)
-		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(%s)\n", n, name, n, paramNames(params))
+		fmt.Fprintf(&cases, "\tcase %d:\n\t\t%s_%d(%s)\n", n, name, n, paramNames(panelParams))
 	}
 	fmt.Fprintf(&g.stubs, "\n// %s runs the kernel for n ≤ %d rows.\n", name, most)
-	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, params, cases.String())
+	fmt.Fprintf(&g.stubs, "func %s(n, %s) {\n\tswitch n {\n%s\tdefault:\n\t\tpanic(\"kernel: no such panel kernel\")\n\t}\n}\n", name, panelParams, cases.String())
 }
 
 // panelArgs loads the arguments of a panel kernel of n rows.
@@ -93,11 +85,9 @@ func (g *gen) panelArgs(n int) {
 	g.load("ldy", "SI")
 	if g.lanes == 16 {
 		g.load("between", "R11")
-		g.load("step", "R12")
-		g.load("at", "R13")
-	} else {
-		g.load("ahead", "R12")
 	}
+	g.load("step", "R12")
+	g.load("at", "R13")
 	if n > 3 {
 		g.f("LEAQ (R8)(R8*2), R9")
 	}
@@ -275,9 +265,6 @@ func (g *gen) scaleAndAdd(i, x int) {
 	}
 }
 
-// fetchLine fetches cache line l of the weights ahead.
-func (g *gen) fetchLine(l int) { g.f("PREFETCHT0 %d(BX)(R12*1)", 64*l) }
-
 // panelWords is the exact AVX2 kernel for q8: weights with their bias, widened to words once for all rows, times words of x. A sum is at
 // most 32·255·32639.
 func (g *gen) panelWords(n int) {
@@ -293,7 +280,7 @@ func (g *gen) panelWords(n int) {
 			g.f("VPBROADCASTD %d%s, Y%d", x+quantOffset(8), aAddress(i/2), i)
 		}
 		for t := range 8 {
-			g.fetchLine(half*8 + t)
+			g.fetch(1, half*512+t*64)
 			for h := range 2 {
 				g.f("VMOVDQU %d(BX), Y%d", half*512+t*64+h*32, 10+h)
 				g.f("VPAND Y15, Y%d, Y%d", 10+h, 8+h)
@@ -318,7 +305,7 @@ func (g *gen) panelWords(n int) {
 			g.scaleAndAdd(i, x+quantScale(8))
 		}
 	}
-	g.fetchLine(16)
+	g.fetch(1, q8Block-64)
 	g.advance(n, 2*quantGroup(8), q8Block, 64, loop)
 	g.ret()
 }
@@ -352,7 +339,7 @@ func (g *gen) panelNibble(n int) {
 			first = false
 		}
 		for t := range 4 {
-			g.fetchLine(half*4 + t)
+			g.fetch(1, half*256+t*64)
 			for h := range 2 {
 				g.f("VMOVDQU %d(BX), Y%d", half*256+t*64+h*32, 10+h)
 				g.f("VPAND Y15, Y%d, Y%d", 10+h, 8+h)
@@ -376,7 +363,7 @@ func (g *gen) panelNibble(n int) {
 			g.scaleAndAdd(i, x+quantScale(4))
 		}
 	}
-	g.fetchLine(8)
+	g.fetch(1, q4Block-64)
 	g.advance(n, 2*quantGroup(4), q4Block, 64, loop)
 	g.ret()
 }
@@ -440,7 +427,7 @@ func (g *gen) panelWiden(n int) {
 		const pairs = 2
 		for u := range pairs {
 			for o := 0; o < 128 && v0 == 0; o += 64 {
-				g.f("PREFETCHT0 %d(BX)(R12*1)", 128*u+o)
+				g.fetch(1, 128*u+o)
 			}
 			weight := func(v, even, odd int) { g.widen(fmt.Sprintf("VMOVDQU %d(BX)", 128*u+32*(v0+v)), even, odd) }
 			row := func(i, even, odd int) { g.widen(fmt.Sprintf("VPBROADCASTD %d%s", 4*u, aAddress(i)), even, odd) }
