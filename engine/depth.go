@@ -22,7 +22,7 @@ const (
 	carried     = 4    // rounds that the acceptance of earlier requests counts for in a new one
 	secondGuess = 0.4  // how often the second candidate is held to be right where the first is not
 	rowGuess    = 0.05 // of a plain step of one sequence: what a row costs before any was measured
-	horizon     = 8    // rounds over which a draft's catching up is spread
+	horizon     = 8    // rounds at least over which a draft's catching up is spread
 )
 
 // costs is what an engine knows of speed: the times of its steps, and what each source of proposals was worth in all requests so far.
@@ -107,6 +107,7 @@ type offer struct {
 	seen           *tally  // in this request
 	most           int     // tokens
 	behind         int     // tokens that the source has to see first
+	made           int     // tokens of the answer so far: as many are expected to follow
 	branches       bool    // it can give a second candidate for the first token
 	token, catchUp float64 // seconds of one token of it, and of one of behind; plan fills them in
 }
@@ -125,6 +126,9 @@ func (o *offer) reach(i int, reach, accept float64) (float64, float64) {
 	here := o.seen.at(i, accept, carried)
 	return reach * here, accept
 }
+
+// late returns the seconds of catching up that each of the rounds in which it pays is charged with.
+func (o *offer) late() float64 { return float64(o.behind) * o.catchUp / float64(max(horizon, o.made)) }
 
 // plan fills in for each sequence of a step who proposes and how many tokens, so that the expected tokens a second are the most:
 //
@@ -194,7 +198,7 @@ func (c *costs) mayPay(r *record, most int) bool {
 // best returns the number of tokens of an offer with the highest rate if the other sequences of b decode plainly.
 func (s *steps) best(o *offer, b int) (best int, rate float64) {
 	gain, reach, accept := 0.0, 1.0, o.record.first
-	late := float64(o.behind) * o.catchUp / horizon
+	late := o.late()
 	measured := max(1, len(s.times)-1)
 	for k := 1; k <= min(o.most, 2*o.record.deepest, 2*measured); k++ {
 		reach, accept = o.reach(k-1, reach, accept)
@@ -239,7 +243,7 @@ func (s *steps) balance(sequences [][]offer, plan []choice) (rate float64) {
 			continue
 		}
 		o := &sequences[i][p.i]
-		cost := float64(o.behind) * o.catchUp / horizon
+		cost := o.late()
 		reach, accept := 1.0, o.record.first
 		for j := range p.k {
 			reach, accept = o.reach(j, reach, accept)
@@ -341,8 +345,9 @@ func (c *costs) unit() float64 {
 	return 1
 }
 
-// proposed takes in the time in which a source proposed k tokens, and that in which it saw behind others first.
-func (c *costs) proposed(r *record, k int, t time.Duration, behind int, late time.Duration) {
+// proposed takes in the time in which a source proposed k tokens, and that in which it saw behind others first. It returns what the proposal would
+// have taken if the source had been asked in the step before too: a source that resumed has fed what it missed with its first token.
+func (c *costs) proposed(r *record, k int, t time.Duration, behind int, late time.Duration, resumed bool) (usual time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seconds += t.Seconds() + late.Seconds()
@@ -352,6 +357,10 @@ func (c *costs) proposed(r *record, k int, t time.Duration, behind int, late tim
 	if behind > 0 {
 		r.catchUp.add(late.Seconds()/float64(behind)/unit, 0)
 	}
+	if resumed {
+		return min(t, time.Duration(float64(k)*r.token.seconds*unit*float64(time.Second)))
+	}
+	return t
 }
 
 // judged takes in how many of k proposed tokens were accepted.

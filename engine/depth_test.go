@@ -57,6 +57,7 @@ type sequence struct {
 	says     func() []bool // nil: all always
 	seen     [sources]tally
 	behind   int
+	made     int
 }
 
 // run runs steps of the sequences together and returns tokens a unit of time of each, and the mean number of tokens proposed for it.
@@ -77,7 +78,7 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 			offers[i] = nil
 			for j, g := range s.guessers {
 				if says[j] {
-					o := offer{source: g.source, record: m.costs.record(sourceKey{source: g.source}), seen: &s.seen[g.source], most: most, branches: g.second > 0}
+					o := offer{source: g.source, record: m.costs.record(sourceKey{source: g.source}), seen: &s.seen[g.source], most: most, made: s.made, branches: g.second > 0}
 					if g.catchUp > 0 && s.behind > maxLag {
 						o.behind = s.behind
 					}
@@ -98,13 +99,13 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 				o, g := offers[i][c.i], from[i][c.i]
 				propose, late := m.takes(g.token*float64(c.k)), m.takes(g.catchUp*float64(o.behind))
 				if g.token > 0 {
-					m.costs.proposed(o.record, c.k, propose, o.behind, late)
+					m.costs.proposed(o.record, c.k, propose, o.behind, late, false)
 				}
 				for got < c.k && m.rng.Float64() < g.accept {
 					got++
 				}
 				m.costs.judged(o.record, o.seen, c.k, got)
-				settled = append(settled, proposal{o.record, c.k, got, propose + late})
+				settled = append(settled, proposal{o.record, c.k, got, propose})
 				if c.branch {
 					branches++
 				}
@@ -121,6 +122,7 @@ func (m *machine) run(n, most int, sequences ...*sequence) (rate float64, depths
 			}
 			s.behind += got + 1
 			m.tokens += got + 1
+			s.made += got + 1
 			yield += got + 1
 		}
 		m.proposed += rows
@@ -191,6 +193,21 @@ func TestDepthRecovers(t *testing.T) {
 	s.guessers[0].accept = 0.9
 	if _, depth := m.run(2000, 8, s); depth[0] < 2 {
 		t.Errorf("mean depth %.2f after recovery", depth[0])
+	}
+}
+
+// TestDraftResumes gives a good draft nothing to say for a few hundred tokens, which it has to see first when it speaks again: a cost that is paid
+// once and that the answer to come is worth.
+func TestDraftResumes(t *testing.T) {
+	m := newMachine(linear(0.1), 0, 20)
+	silent := false
+	s := &sequence{guessers: []guesser{{fromModel, 0.2, 0.1, 0.7, 0}}, says: func() []bool { return []bool{!silent} }}
+	m.run(200, 8, s) // learn
+	silent = true
+	m.run(200, 8, s)
+	silent = false
+	if rate, depth := m.run(200, 8, s); rate < 1.1 || depth[0] < 0.8 {
+		t.Errorf("%.2f times plain decoding, mean depth %.2f", rate, depth[0])
 	}
 }
 

@@ -82,7 +82,7 @@ func (g *generation) offer(s source, most, behind int) {
 	if most <= 0 {
 		return
 	}
-	g.offered = append(g.offered, offer{source: s, record: g.recordOf(s), seen: &g.seen[s], most: most, behind: behind, branches: s == fromModel})
+	g.offered = append(g.offered, offer{source: s, record: g.recordOf(s), seen: &g.seen[s], most: most, behind: behind, made: len(g.tokens) - len(g.Prompt), branches: s == fromModel})
 }
 
 // recordOf returns what is known of a source.
@@ -145,7 +145,8 @@ func (g *generation) proposeByModel(ctx context.Context, c choice) error {
 	}
 	g.second, g.proposing = g.draft.seconds, time.Since(start)
 	if k := g.proposed() - g.second; k > 0 {
-		g.costs.proposed(g.records[fromModel], k, g.proposing-late, behind, late)
+		resumed := g.draft.lag > len(g.block)+1 // it has seen nothing of the round before, or of all so far
+		g.usual = g.costs.proposed(g.records[fromModel], k, g.proposing-late, behind, late, resumed)
 	}
 	return nil
 }

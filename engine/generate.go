@@ -96,6 +96,7 @@ type generation struct {
 	choice    [1]choice
 	source    source        // of the round
 	proposing time.Duration // what the draft took of it
+	usual     time.Duration // the same without what it had to see first because it was not asked before
 }
 
 func (e *Engine) newGeneration(r Request, stats *Stats) *generation {
@@ -201,7 +202,7 @@ func (g *generation) proposed() int { return len(g.fed) - g.known }
 
 // proposal returns what was proposed in the round and became of it.
 func (g *generation) proposal() proposal {
-	return proposal{record: g.records[g.source], rows: g.proposed(), accepted: len(g.block) - 1, took: g.proposing}
+	return proposal{record: g.records[g.source], rows: g.proposed(), accepted: len(g.block) - 1, took: g.usual}
 }
 
 // layOut appends the round's runs: one, or, with a second candidate, the tree of it and the chain beside it.
@@ -216,7 +217,7 @@ func (g *generation) layOut(runs []model.Run) []model.Run {
 // begin fills fed with the tokens that the state has not seen and the proposal that was chosen. Until end the state's tokens are provisional.
 func (g *generation) begin(ctx context.Context, c choice) error {
 	g.fed = append(g.fed[:0], g.tokens[g.state.Len():]...)
-	g.known, g.second, g.proposing = len(g.fed), 0, 0
+	g.known, g.second, g.proposing, g.usual = len(g.fed), 0, 0, 0
 	if err := g.propose(ctx, c); err != nil {
 		return err
 	}

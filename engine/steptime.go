@@ -17,31 +17,41 @@ type steps struct {
 
 // ledger is what proposals of a source really cost and brought, in plain steps, the past fading. The shortest times tell what a step can
 // do, which is what to plan with; whether plans come true is told by all of them.
-type ledger struct{ n, spent, worth float64 }
+type ledger struct {
+	n, spent, worth float64
+	wait, rest      int // plain steps that its source was stopped for last, and that are left of them
+}
 
 const (
-	meanShare = 0.05  // of a plain step in their mean
-	audited   = 12    // proposals, of late, after which the ledger is believed
-	mostTimes = 3     // a step counts for at most so many plain ones beyond what its rows may take
-	outlived  = 0.995 // weight of what a losing ledger says, one plain step later, so that it is asked again
+	meanShare = 0.05 // of a plain step in their mean
+	audited   = 12   // proposals, of late, after which the ledger is believed
+	mostTimes = 3    // a step counts for at most so many plain ones beyond what its rows may take
+	slack     = 1.5  // plain steps that proposals, of late, may have lost by chance
+	firstStop = 128  // plain steps that a source is stopped for whose plans do not come true; doubles as long as they do not
 )
 
+// add enters a proposal. A ledger that stops its source forgets half of what it holds, so that some more proposals judge it afterwards.
 func (l *ledger) add(spent, worth float64) {
 	l.n, l.spent, l.worth = forget*l.n+1, forget*l.spent+spent, forget*l.worth+worth
-}
-
-// age lets a ledger that stopped its source be believed less.
-func (l *ledger) age() {
-	if l.loses() {
-		l.n, l.spent, l.worth = outlived*l.n, outlived*l.spent, outlived*l.worth
+	switch {
+	case l.n < audited:
+	case l.spent-l.worth > slack:
+		l.wait = min(max(firstStop, 2*l.wait), longestWait)
+		l.rest = l.wait
+		l.n, l.spent, l.worth = l.n/2, l.spent/2, l.worth/2
+	case l.n > 2*audited:
+		l.wait = 0
 	}
 }
+
+// age takes in a plain step.
+func (l *ledger) age() { l.rest = max(0, l.rest-1) }
 
 // gain returns tokens a second in the rounds of proposals, over plain decoding's.
 func (l *ledger) gain() float64 { return (l.n + l.worth) / (l.n + l.spent) }
 
 // loses reports that the source, of which plans promise otherwise, makes decoding slower.
-func (l *ledger) loses() bool { return l.n >= audited && l.worth < l.spent }
+func (l *ledger) loses() bool { return l.rest > 0 }
 
 // ledger returns that of a source of one sequence, or that of all sources where there are several: a source may be right in one and wrong in another.
 func (s *steps) ledger(r *record) *ledger {
@@ -61,7 +71,7 @@ type proposal struct {
 	record   *record
 	rows     int
 	accepted int
-	took     time.Duration // proposing
+	took     time.Duration // proposing, without what the source had to see first: that is paid once, not as long as it goes on
 }
 
 // settle enters the proposals of a step that took t, proposing not included, in their ledger.
@@ -78,8 +88,7 @@ func (s *steps) settle(t time.Duration, all []proposal) {
 		return
 	}
 	b := float64(s.b)
-	longer := min(t.Seconds()/s.mean-1, float64(rows)/b+mostTimes)
-	s.ledger(by).add(longer+took.Seconds()/s.mean, float64(accepted)/b)
+	s.ledger(by).add(min((t+took).Seconds()/s.mean-1, float64(rows)/b+mostTimes), float64(accepted)/b)
 }
 
 // timing is a running estimate of a duration in seconds.
