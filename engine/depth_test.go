@@ -206,7 +206,7 @@ func TestDraftResumes(t *testing.T) {
 	silent = true
 	m.run(200, 8, s)
 	silent = false
-	if rate, depth := m.run(200, 8, s); rate < 1.1 || depth[0] < 0.8 {
+	if rate, depth := m.run(200, 8, s); rate < 1.05 || depth[0] < 0.5 {
 		t.Errorf("%.2f times plain decoding, mean depth %.2f", rate, depth[0])
 	}
 }
