@@ -60,11 +60,7 @@ func Conv1D(t *Tape, x, w, bias *tensor.Tensor, runs []ConvRun) *tensor.Tensor {
 	rows, d, width := x.Rows(), x.Cols(), w.Shape[2]
 	y := t.New(rows, d, x, w, bias)
 	wT := t.Scratch(width * d) // lanes run along channels
-	for c := range d {
-		for k := range width {
-			wT[k*d+c] = w.Data[c*width+k]
-		}
-	}
+	kernel.Transpose(wT, w.Data, d, width)
 	c := convolution{y.Data, x.Data, wT, bias.Data, d, width}
 	total := 0
 	for _, r := range runs {

@@ -206,8 +206,8 @@ func AttendBlockGrad(dq, dy, y, stats, q []float32, g *AttendGrad, pos, rows, gr
 		clear(dr[width:])
 		Axpy(dr, -Dot(dy[i*p:][:p], y[i*p:][:p]), pr)
 	}
-	transpose(qT, q, rows, p)
-	transpose(dyT, dy, rows, p)
+	Transpose(qT, q, rows, p)
+	Transpose(dyT, dy, rows, p)
 	for c := 0; c < p; c += PanelWidth {
 		MulPanel(dq[c:], p, ds, b.ld, rows, g.KRows[b.lo*p+c:], p, width, min(PanelWidth, p-c), true)
 	}
@@ -216,15 +216,6 @@ func AttendBlockGrad(dq, dy, y, stats, q []float32, g *AttendGrad, pos, rows, gr
 		MulPanel(g.DVT[j:], g.LD, dyT, rows, p, prob[j-b.lo:], b.ld, rows, PanelWidth, true)
 	}
 	return scratch
-}
-
-// transpose sets y (cols, rows) to the transpose of x (rows, cols).
-func transpose(y, x []float32, rows, cols int) {
-	for r := range rows {
-		for c, v := range x[r*cols:][:cols] {
-			y[c*rows+r] = v
-		}
-	}
 }
 
 // Grow returns s with length n, reusing its memory where it is large enough. The contents are undefined.

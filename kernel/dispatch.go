@@ -11,7 +11,6 @@ import (
 // table is one implementation of every kernel that has more than the portable one.
 type table struct {
 	name             string
-	lanes            int // float32 lanes of a vector
 	exp              func(y, x []float32)
 	expSum           func(y, x []float32, m float32) float32
 	max, sum         func(x []float32) float32
@@ -35,6 +34,7 @@ type table struct {
 	scanStep         scanStep
 	gemm             func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	packPanel        func(dst, w []float32, rows, k int)
+	transpose        func(y, x []float32, rows, cols int)
 	gemmBF16         func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool)
 	gemmPairs        func(c []float32, ldc int, a, b Operand, m, n, k int, accumulate, parallel bool) // by instructions for bf16; nil: the level has none
 	mulBrain         func(y []float32, ldy int, x []float32, ldx, rows int, p *QuantPanels)           // many rows on panels of bf16; nil: as few rows
@@ -63,7 +63,7 @@ var portable = table{
 	rmsNorm: rmsNormPortable, rmsNormGrad: rmsNormGradPortable,
 	gatedRMSNorm: gatedRMSNormPortable, gatedRMSNormGrad: gatedRMSNormGradPortable,
 	conv1D: conv1DPortable, conv1DGrad: conv1DGradPortable, ssdStep: ssdStepPortable, scanStep: scanStepBy(exp2Portable, mulPortable, axpyPortable),
-	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
+	gemm: gemmPortable, gemmBF16: gemmBF16Portable, packPanel: packPanelPortable, transpose: transposePortable, mulPanels: mulPanelsPortable, mulPanel: mulPanelPortable,
 	narrow: narrowPortable, stream: streamPortable, toHalf: toHalfPortable, fromHalf: fromHalfPortable,
 }
 

@@ -42,9 +42,9 @@ func missing() string {
 
 func tableAVX2() *table {
 	t := portable
-	t.name, t.lanes = "avx2", 8
+	t.name = "avx2"
 	t.gemmBF16 = gemmRoundedAVX2
-	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX2, packPanelAVX2, mulPanelsAVX2, mulPanelAVX2
+	t.gemm, t.packPanel, t.transpose, t.mulPanels, t.mulPanel = gemmAVX2, packPanelAVX2, transposeAVX2, mulPanelsAVX2, mulPanelAVX2
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX2, expSumAVX2, maxAVX2, sumAVX2, dotAVX2
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX2, scaleAVX2, mulAVX2, mulAddAVX2
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX2, siluGradAVX2, swigluAVX2, swigluGradAVX2
@@ -65,7 +65,7 @@ func tableAVX2() *table {
 
 func tableAVX512() *table {
 	t := portable
-	t.name, t.lanes = "avx512", 16
+	t.name = "avx512"
 	t.gemmBF16 = gemmRoundedAVX512
 	if cpu.X86.HasAVX512BF16 {
 		t.gemmPairs, t.mulBrain, t.peakBF16 = gemmPairs, mulBrainPairs, peakBF16AVX512
@@ -76,7 +76,7 @@ func tableAVX512() *table {
 			t.gemmBF16, t.peakTiles, t.tilesFlops = gemmTiles, peakTilesAMX, 12*2*8192
 		}
 	}
-	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmAVX512, packPanelAVX512, mulPanelsAVX512, mulPanelAVX512
+	t.gemm, t.packPanel, t.transpose, t.mulPanels, t.mulPanel = gemmAVX512, packPanelAVX512, transposeAVX512, mulPanelsAVX512, mulPanelAVX512
 	t.exp, t.expSum, t.max, t.sum, t.dot = expAVX512, expSumAVX512, maxAVX512, sumAVX512, dotAVX512
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyAVX512, scaleAVX512, mulAVX512, mulAddAVX512
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluAVX512, siluGradAVX512, swigluAVX512, swigluGradAVX512

@@ -17,7 +17,7 @@ func missing() string {
 
 func tableNEON() *table {
 	t := portable
-	t.name, t.lanes = "neon", 4
+	t.name = "neon"
 	t.exp, t.expSum, t.max, t.sum, t.dot = expNEON, expSumNEON, maxNEON, sumNEON, dotNEON
 	t.axpy, t.scale, t.mul, t.mulAdd = axpyNEON, scaleNEON, mulNEON, mulAddNEON
 	t.silu, t.siluGrad, t.swiglu, t.swigluGrad = siluNEON, siluGradNEON, swigluNEON, swigluGradNEON
@@ -28,7 +28,7 @@ func tableNEON() *table {
 	t.scanStep = scanStepBy(exp2By(expNEON, scaleNEON), mulNEON, axpyNEON)
 	t.conv1D = conv1DBy(conv1D2NEON, conv1D3NEON, conv1D4NEON)
 	t.conv1DGrad = conv1DGradBy(conv1DGrad2NEON, conv1DGrad3NEON, conv1DGrad4NEON)
-	t.gemm, t.packPanel, t.mulPanels, t.mulPanel = gemmNEON, packPanelNEON, mulPanelsNEON, mulPanelNEON
+	t.gemm, t.packPanel, t.transpose, t.mulPanels, t.mulPanel = gemmNEON, packPanelNEON, transposeNEON, mulPanelsNEON, mulPanelNEON
 	t.gemmBF16 = gemmRoundedNEON
 	t.peak, t.peakFlops, t.stream = peakNEON, 24*2*4, func(p []byte) { streamNEON(&p[0], len(p)) }
 	t.narrow = narrowNEON(cpu.ARM64.HasASIMDDP, cpu.ARM64.HasI8MM)

@@ -76,6 +76,10 @@ func packPanelAVX512(dst, w []float32, rows, k int) { packPanelBy(&geometryAVX51
 
 func packPanelAVX2(dst, w []float32, rows, k int) { packPanelBy(&geometryAVX2, dst, w, rows, k) }
 
+func transposeAVX512(y, x []float32, rows, cols int) { transposeBy(&geometryAVX512, y, x, rows, cols) }
+
+func transposeAVX2(y, x []float32, rows, cols int) { transposeBy(&geometryAVX2, y, x, rows, cols) }
+
 func mulPanelsAVX512(y []float32, ldy int, x []float32, ldx, rows int, p *Panels) {
 	mulPanelsBlocked(&geometryAVX512, y, ldy, x, ldx, rows, p)
 }

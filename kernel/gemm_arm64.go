@@ -83,3 +83,5 @@ func mulPanelNEON(c []float32, ldc int, a []float32, lda, m int, b []float32, ld
 }
 
 func packPanelNEON(dst, w []float32, rows, k int) { packPanelBy(&geometryNEON, dst, w, rows, k) }
+
+func transposeNEON(y, x []float32, rows, cols int) { transposeBy(&geometryNEON, y, x, rows, cols) }

@@ -4,6 +4,16 @@ package kernel
 
 import "unsafe"
 
+// kBlock is the length of the blocks in which a product adds up k terms; the last block may be shorter. Each block's sum starts at zero
+// and runs in k order in one chain, and is then added to C. Nothing but k may decide it: it decides the bits.
+func kBlock(k int) int {
+	blocks := (k + kBlockMax - 1) / kBlockMax
+	if blocks <= 1 {
+		return k
+	}
+	return roundUp((k+blocks-1)/blocks, 8)
+}
+
 // tile is the argument of the microkernels: a tile of C and the first elements of the rows of A and columns of B that make it.
 type tile struct {
 	a, b, c    unsafe.Pointer

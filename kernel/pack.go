@@ -88,3 +88,14 @@ func packPanelPortable(dst, w []float32, rows, k int) {
 func floatsOf(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
+
+// Transpose sets y (cols, rows) to the transpose of x (rows, cols).
+func Transpose(y, x []float32, rows, cols int) { active.transpose(y, x, rows, cols) }
+
+func transposePortable(y, x []float32, rows, cols int) {
+	for r := range rows {
+		for c, v := range x[r*cols:][:cols] {
+			y[c*rows+r] = v
+		}
+	}
+}

@@ -56,3 +56,24 @@ func TestPackRows(t *testing.T) {
 		}
 	})
 }
+
+// TestTranspose turns matrices around on every level, also such as are narrower than a vector, and writes nothing beyond them.
+func TestTranspose(t *testing.T) {
+	onLevels(t, func(t *testing.T) {
+		rng := seeded(t)
+		for _, s := range [][2]int{{1, 1}, {7, 4}, {8, 4}, {9, 3}, {16, 1}, {17, 4}, {31, 33}, {64, 16}, {100, 5}, {1536, 4}, {0, 3}, {3, 0}, {40, 0}} {
+			rows, cols := s[0], s[1]
+			x := randoms(rng, rows*cols)
+			got, want := randoms(rng, rows*cols+40), make([]float32, rows*cols)
+			rest := append([]float32(nil), got[rows*cols:]...)
+			for r := range rows {
+				for c := range cols {
+					want[c*rows+r] = x[r*cols+c]
+				}
+			}
+			Transpose(got, x, rows, cols)
+			sameBits(t, fmt.Sprintf("(%d, %d)", rows, cols), got[:rows*cols], want)
+			sameBits(t, fmt.Sprintf("beyond (%d, %d)", rows, cols), got[rows*cols:], rest)
+		}
+	})
+}

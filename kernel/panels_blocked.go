@@ -26,6 +26,19 @@ func packPanelBy(g *geometry, dst, w []float32, rows, k int) {
 	}
 }
 
+// transposeBy is transposePortable by squares of the level's vectors. The last square ends with the last row, so it may write some columns again.
+func transposeBy(g *geometry, y, x []float32, rows, cols int) {
+	if rows < g.lanes || cols == 0 {
+		transposePortable(y, x, rows, cols)
+		return
+	}
+	_, _ = y[rows*cols-1], x[rows*cols-1]
+	for r := 0; r < rows; r += g.lanes {
+		r := min(r, rows-g.lanes)
+		g.pack(&y[r], 4*rows, &x[r*cols], 4*cols, g.lanes, cols, true)
+	}
+}
+
 func mulPanelsBlocked(g *geometry, y []float32, ldy int, x []float32, ldx, rows int, w *Panels) {
 	if rows <= 0 || w.N <= 0 {
 		return

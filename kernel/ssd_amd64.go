@@ -6,7 +6,7 @@ import "unsafe"
 
 // ssdLanes is 16 where the level has vectors of 16 and p is a multiple, and else 8.
 func ssdLanes(p int) int {
-	if p%16 == 0 && active.lanes == 16 {
+	if p%16 == 0 && active.name == "avx512" {
 		return 16
 	}
 	return 8
